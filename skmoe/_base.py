@@ -1,0 +1,459 @@
+"""The estimator shell: validation, starts, the fit, and everything read off it.
+
+The data path of a fit: `fit` validates and drops rows of weight zero, makes a
+node of gate and experts (`_arguments`), binds it to the rows (`em._build`), races
+the starts (`em._search`) through the loop of EM (`em._loop`), and keeps gate,
+experts and a report of the search.
+"""
+
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import BaseEstimator, MetaEstimatorMixin
+from sklearn.callback import CallbackSupportMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import _safe_indexing, check_random_state, get_tags
+from sklearn.utils.metadata_routing import (
+    MetadataRouter,
+    MethodMapping,
+    process_routing,
+)
+from sklearn.utils.validation import validate_data
+
+from skmoe._arguments import (
+    all_take,
+    check_finite,
+    check_init_name,
+    resolve_columns,
+    resolve_experts,
+    resolve_gate,
+    start_from_init,
+)
+from skmoe._callbacks import PassReporter
+from skmoe._fitted import FittedMixture
+from skmoe._sklearn import (
+    BaseComposition,
+    Interval,
+    StrOptions,
+    check_sample_weight,
+    fit_context,
+    one_blas_thread,
+    raise_for_params,
+)
+from skmoe._xp import like, to_numpy
+from skmoe.em._build import (
+    assignment,
+    build_problem,
+    differ,
+    start_data,
+    write_back,
+)
+from skmoe.em._fused import FusedNode
+from skmoe.em._node import Node
+from skmoe.em._search import SearchReport, finish, race
+from skmoe.em._stack import fit_stack
+from skmoe.em._starts import Start, portfolio
+from skmoe.em._tend import tend
+from skmoe.experts._adapter import warn_about_weights
+
+__all__ = ["BaseMixtureOfExperts"]
+
+# Starts are raced on at most so many rows; the finalists go on with all.
+RACE_ROWS = 20_000
+# A refit starts from the old responsibilities: the gate needs some steps there.
+WARM_GATE_STEPS = 8
+
+
+class BaseMixtureOfExperts(
+    CallbackSupportMixin,
+    FittedMixture,
+    MetaEstimatorMixin,
+    BaseComposition,
+    BaseEstimator,
+):
+    """What regressor and classifier share; see their docstrings."""
+
+    _parameter_constraints = {
+        "experts": "no_validation",
+        "n_experts": [Interval(Integral, 1, None, closed="left")],
+        "gate": "no_validation",
+        "pooling": "no_validation",
+        "top_k": [Interval(Integral, 1, None, closed="left"), None],
+        "gate_features": "no_validation",
+        "init": [str, callable, "array-like"],
+        "n_init": [Interval(Integral, 1, None, closed="left"), None],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "algorithm": [StrOptions({"em", "cem", "sem", "stack"})],
+        "acceleration": [StrOptions({"auto", "squarem", "quasi-newton"}), None],
+        "shared_dispersion": ["boolean"],
+        "warm_start": ["boolean"],
+        "random_state": ["random_state"],
+        "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        experts=None,
+        n_experts=4,
+        *,
+        gate=None,
+        pooling="mean",
+        top_k=None,
+        gate_features=None,
+        init="auto",
+        n_init=None,
+        max_iter=500,
+        tol=1e-8,
+        algorithm="em",
+        acceleration="auto",
+        shared_dispersion=False,
+        warm_start=False,
+        random_state=None,
+        n_jobs=None,
+        verbose=0,
+    ):
+        self.experts = experts
+        self.n_experts = n_experts
+        self.gate = gate
+        self.pooling = pooling
+        self.top_k = top_k
+        self.gate_features = gate_features
+        self.init = init
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.algorithm = algorithm
+        self.acceleration = acceleration
+        self.shared_dispersion = shared_dispersion
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    # -- parameters of named experts ---------------------------------------------
+
+    @property
+    def _named_experts(self):
+        if not isinstance(self.experts, (list, tuple)):
+            return []
+        return [(item[0], item[1]) for item in self.experts]
+
+    @_named_experts.setter
+    def _named_experts(self, value):
+        self.experts = [
+            (name, expert, *item[2:])
+            for (name, expert), item in zip(value, self.experts, strict=True)
+        ]
+
+    def get_params(self, deep=True):
+        """Return parameters; with a list of experts also ``<name>__<param>``."""
+        if isinstance(self.experts, (list, tuple)) and deep:
+            return self._get_params("_named_experts", deep=True)
+        return super().get_params(deep=deep)
+
+    def set_params(self, **params):
+        """Set parameters, also nested ones such as ``experts__alpha``."""
+        if "experts" in params:
+            self.experts = params.pop("experts")
+        self._set_params("_named_experts", **params)
+        return self
+
+    def get_metadata_routing(self):
+        """Return which metadata ``fit`` takes and passes on to the experts."""
+        router = MetadataRouter(owner=self).add_self_request(self)
+        mapping = MethodMapping().add(caller="fit", callee="fit")
+        for name, expert in self._named_experts or [("experts", self.experts)]:
+            if hasattr(expert, "get_metadata_routing"):
+                router.add(**{name: expert}, method_mapping=mapping)
+        return router
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        try:
+            parts = self._tagged_parts()
+            tags.input_tags.sparse = all_take(parts, "sparse")
+            tags.input_tags.allow_nan = all_take(parts, "allow_nan")
+        except (TypeError, ValueError, AttributeError):
+            # Parts that are no estimators are refused, with a message, at fit.
+            tags.input_tags.sparse = tags.input_tags.allow_nan = False
+        tags.array_api_support = True
+        return tags
+
+    def _tagged_parts(self):
+        named = self._named_experts or [("", self.experts)]
+        parts = [self._default_expert() if e is None else e for _, e in named]
+        parts.append(resolve_gate(self.gate, np.random.RandomState(0)))
+        for part in parts:
+            get_tags(part)
+        return parts
+
+    # -- fit -----------------------------------------------------------------------
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y, sample_weight=None, **fit_params):
+        """Fit gate and experts by EM.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            NumPy, pandas, polars, or an array of another array library; sparse,
+            or with missing values, where gate and experts take such.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Several outputs for a regressor only.
+        sample_weight : array-like of shape (n_samples,), default=None
+            A row of weight w counts as w rows.
+        **fit_params : dict
+            Metadata routed to the experts' ``fit`` (with metadata routing on).
+
+        Returns
+        -------
+        self : estimator
+
+        Raises
+        ------
+        ValueError
+            If an argument or the data are not as described.
+        ExpertError
+            If an expert or the gate raises inside EM; it is named, with the
+            pass, and the estimator is left as it was.
+        """
+        before = dict(vars(self))
+        try:
+            return self._fit(X, y, sample_weight, fit_params)
+        except BaseException:
+            callbacks = {k: v for k, v in vars(self).items() if k.startswith("_skl")}
+            context = vars(self).get("_callback_fit_ctx")
+            vars(self).clear()
+            vars(self).update(before)
+            vars(self).update(callbacks)
+            if context is not None:
+                self._callback_fit_ctx = context
+            raise
+
+    def _fit(self, X, y, sample_weight, fit_params):
+        self._check_arguments()
+        routed = self._route(fit_params, sample_weight)
+        kind = X
+        X, y, weight, keep = self._check_training_data(X, y, sample_weight)
+        rng = check_random_state(self.random_state)
+        node = self._make_node(rng, weight.size)
+        _hand_metadata(node, routed, keep)
+        warn_about_weights([expert for _, expert in node.experts])
+        n_classes = self._n_classes()
+        reporter = PassReporter(self, X, y)
+        with one_blas_thread():
+            if self.algorithm == "stack":
+                report, best = fit_stack(node, X, y, weight, n_classes)
+            else:
+                report, best = self._climb(
+                    node, X, y, weight, n_classes, rng, keep, reporter
+                )
+                node, best = tend(
+                    node,
+                    best,
+                    X,
+                    y,
+                    weight,
+                    n_classes,
+                    named=bool(self._named_experts),
+                    fresh=lambda size: self._make_node(rng, weight.size, size),
+                    options=self._finish_options(node),
+                )
+        self._set_fitted(node, report, best, kind)
+        node.forget()
+        reporter.close(node)
+        return self
+
+    def _check_arguments(self):
+        check_init_name(self.init)
+        if self.pooling not in self._poolings:
+            raise ValueError(
+                f"pooling must be one of {sorted(self._poolings)}, got "
+                f"{self.pooling!r}."
+            )
+
+    def _route(self, fit_params, sample_weight):
+        """Return the routed fit parameters of each expert, by name."""
+        raise_for_params(fit_params, self, "fit")
+        if not fit_params:
+            return {}
+        routed = process_routing(
+            self, "fit", sample_weight=sample_weight, **fit_params
+        )
+        out = {}
+        for name, _ in self._named_experts or [("experts", None)]:
+            params = dict(routed.get(name, {}).get("fit", {}))
+            params.pop("sample_weight", None)
+            out[name] = params
+        if "experts" in out:
+            out = {f"expert{k}": out["experts"] for k in range(self.n_experts)}
+        return out
+
+    def _check_training_data(self, X, y, sample_weight):
+        """Validate; return rows of positive weight, and which rows those are."""
+        tags = get_tags(self).input_tags
+        X, y, sample_weight = to_numpy(X), to_numpy(y), to_numpy(sample_weight)
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse="csr" if tags.sparse else False,
+            dtype=np.float64,
+            ensure_all_finite=False,
+            multi_output=True,
+            y_numeric=False,
+        )
+        names = getattr(self, "feature_names_in_", None)
+        check_finite(X, names, tags.allow_nan)
+        y = self._check_target(y)
+        weight = check_sample_weight(sample_weight, X)
+        keep = weight > 0
+        if not keep.all():
+            X, y, weight = X[keep], y[keep], weight[keep]
+        return X, self._learn_target(y), weight, keep
+
+    def _make_node(self, rng, n_samples, n_experts=None):
+        """Return a node of fresh parts, as the constructor's arguments say."""
+        experts, columns = resolve_experts(
+            self.experts,
+            n_experts or self.n_experts,
+            self._default_expert(),
+            rng,
+            self._n_classes() is not None,
+        )
+        if n_samples < len(experts):
+            raise ValueError(
+                f"n_samples={n_samples} (rows of positive weight) is fewer than "
+                f"n_experts={len(experts)}; give more rows or fewer experts."
+            )
+        names = getattr(self, "feature_names_in_", None)
+        views = [
+            resolve_columns(cols, names, self.n_features_in_, f"expert {name!r}")
+            for (name, _), cols in zip(experts, columns, strict=True)
+        ]
+        gate_view = resolve_columns(
+            self.gate_features, names, self.n_features_in_, "gate_features"
+        )
+        return Node(
+            resolve_gate(self.gate, rng),
+            experts,
+            views,
+            gate_view,
+            shared_dispersion=self.shared_dispersion,
+            assign=assignment(self.algorithm, rng),
+            n_jobs=self.n_jobs,
+        )
+
+    def _climb(self, node, X, y, weight, n_classes, rng, keep, reporter):
+        """Race the starts, run the best to convergence, fill the node."""
+        problem = build_problem(node, X, y, weight, n_classes)
+        small, starts = self._starts(problem, node, X, y, weight, n_classes, rng, keep)
+        finalists, others = race(
+            small,
+            starts,
+            exact=self._finish_options(node)["exact"],
+            passes=self.max_iter,
+            n_jobs=self.n_jobs if len(starts) > 1 else None,
+        )
+        runs = finish(
+            problem,
+            finalists,
+            on_pass=reporter.hook(problem, node),
+            **self._finish_options(node),
+        )
+        best = runs[0]
+        problem.restore(best.state)
+        problem.e_step()
+        write_back(problem, node)
+        return SearchReport.from_runs(runs, others), best
+
+    def _finish_options(self, node):
+        """Return how a run is taken to convergence."""
+        return {
+            "max_iter": self.max_iter,
+            "tol": self.tol,
+            "acceleration": self.acceleration if self.algorithm == "em" else None,
+            "exact": node.exact_m_step and self.algorithm != "sem",
+        }
+
+    def _starts(self, problem, node, X, y, weight, n_classes, rng, keep):
+        """Return the problem to race on, and the starts."""
+        n_experts = len(node.experts)
+        if self.warm_start and hasattr(self, "node_"):
+            return problem, [self._warm_start(node, X, y)]
+        if not isinstance(self.init, str):
+            count = (self.n_init or 1) if callable(self.init) else 1
+            given = (
+                start_from_init(self.init, X, y, n_experts, rng, keep)
+                for _ in range(count)
+            )
+            return problem, [Start("init", resp) for resp in given]
+        if n_experts == 1 or (self.init == "auto" and differ(node.experts)):
+            # Experts of different kinds tell themselves apart.
+            resp = np.full((n_experts, weight.size), 1.0 / n_experts)
+            return problem, [Start("together", resp)]
+        rows = slice(None)
+        small = problem
+        if isinstance(problem, FusedNode) and weight.size > RACE_ROWS:
+            rows = np.sort(rng.permutation(weight.size)[:RACE_ROWS])
+            small = problem.subset(rows)
+        data = start_data(node, X[rows], y[rows], small.weight, n_classes)
+        n_init = self.n_init
+        if n_init is None and problem.parameters is None:
+            n_init = 1  # each pass refits every estimator: no portfolio
+        return small, list(portfolio(self.init, n_init, data, rng))
+
+    def _warm_start(self, node, X, y):
+        if len(self.node_.experts) != len(node.experts):
+            raise ValueError(
+                f"warm_start: the last fit has {len(self.node_.experts)} experts, "
+                f"this one asks for {len(node.experts)}. Set warm_start=False."
+            )
+        self.node_.log_prob(X, y)
+        return Start("warm", np.array(self.node_.resp), WARM_GATE_STEPS)
+
+    def _set_fitted(self, node, report, best, kind):
+        """Set the fitted attributes, arrays in the kind of X."""
+        for name, value in self._attributes_of(node).items():
+            setattr(self, name, value)
+        self.search_ = report
+        self.objective_trace_ = like(kind, np.array(best.trace, dtype=float))
+        self.n_iter_ = best.n_passes
+        self.converged_ = best.converged
+        if not best.converged and not best.stopped:
+            warnings.warn(
+                f"EM did not converge in max_iter={self.max_iter} passes; increase "
+                "max_iter or tol.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+    def _attributes_of(self, node):
+        """Return the fitted attributes that a node stands for."""
+        return {
+            "node_": node,
+            "gate_": node.gate,
+            "experts_": [expert for _, expert in node.experts],
+            "expert_names_": [name for name, _ in node.experts],
+            "n_parameters_": node.n_parameters,
+        }
+
+
+def _hand_metadata(node, routed, keep):
+    """Give routed fit parameters to the experts they are meant for."""
+    for name, expert in node.experts:
+        params = routed.get(name, {})
+        if params and hasattr(expert, "set_fit_params"):
+            expert.set_fit_params(
+                {key: _rows_of(value, keep) for key, value in params.items()}
+            )
+
+
+def _rows_of(value, keep):
+    """Return the rows of positive weight of per-row metadata."""
+    if np.ndim(value) and len(value) == keep.size and not keep.all():
+        return _safe_indexing(value, np.flatnonzero(keep))
+    return value

@@ -1,0 +1,131 @@
+"""Newton and bound steps of multinomial logits, for gates and for experts.
+
+A softmax gate and a multinomial logistic expert are the same function of a
+design block z: probabilities g_c(z) = exp(b_c' z) / sum_d exp(b_d' z). With row
+weights w and targets t_c (responsibilities or classes) the weighted
+cross-entropy sum w t_c log g_c has
+
+    gradient  G_c   = sum w (t_c - g_c) z
+    Hessian   H_cd  = -sum w g_c (delta_cd - g_d) z z'
+
+The coefficients of all classes are kept and sum to zero over classes, so that a
+ridge treats the classes alike and permuting them changes nothing. Newton steps
+are taken in an orthonormal basis of that subspace. The matrix
+``-1/2 (I - 11'/C) (x) sum w z z'`` is a lower bound of the Hessian everywhere
+(Boehning & Lindsay 1988): within the subspace it is half the gram in every
+direction, so one Cholesky factor serves all classes.
+"""
+
+import numpy as np
+
+from skmoe._blocks import solve_psd
+
+__all__ = [
+    "MAX_LOGIT_STEP",
+    "bound_direction",
+    "contrast",
+    "fill_pairs",
+    "log_softmax_first",
+    "n_pairs",
+    "newton_direction",
+]
+
+# Where classes separate, Newton's step is unbounded; beyond this many logits
+# (in units of a column's standard deviation) it carries no information.
+MAX_LOGIT_STEP = 15.0
+
+
+def log_softmax_first(logit):
+    """Return log-softmax and softmax over the first axis."""
+    shifted = logit - logit.max(axis=0)
+    proba = np.exp(shifted)
+    total = proba.sum(axis=0)
+    proba /= total
+    shifted -= np.log(total)
+    return shifted, proba
+
+
+def contrast(n_classes):
+    """Return an orthonormal basis of the vectors that sum to zero.
+
+    Returns
+    -------
+    basis : array of shape (n_classes, n_classes - 1)
+        Helmert contrasts.
+    """
+    basis = np.zeros((n_classes, n_classes - 1))
+    for j in range(1, n_classes):
+        basis[:j, j - 1] = 1.0
+        basis[j, j - 1] = -j
+        basis[:, j - 1] /= np.sqrt(j * (j + 1.0))
+    return basis
+
+
+def n_pairs(n_classes):
+    """Return the number of unordered pairs of classes."""
+    return n_classes * (n_classes - 1) // 2
+
+
+def fill_pairs(out, proba, weight):
+    """Write ``weight * g_c * g_d`` for every pair c < d into the rows of out.
+
+    These are all the weights that the Hessian needs: the diagonal ones are
+    sums of them, since ``g_c (1 - g_c) = sum_{d != c} g_c g_d``.
+    """
+    start = 0
+    for c in range(proba.shape[0] - 1):
+        rows = out[start : start + proba.shape[0] - 1 - c]
+        np.multiply(proba[c] * weight, proba[c + 1 :], out=rows)
+        start += rows.shape[0]
+
+
+def newton_direction(gram_pairs, gradient, ridge):
+    """Return the Newton step of a multinomial logit.
+
+    Parameters
+    ----------
+    gram_pairs : array of shape (n_pairs, n_columns, n_columns)
+        Grams under the weights of `fill_pairs`.
+    gradient : array of shape (n_classes, n_columns)
+        Gradient of the penalised objective.
+    ridge : array of shape (n_columns,)
+        Second derivative of the penalty in each column.
+
+    Returns
+    -------
+    step : array of shape (n_classes, n_columns)
+        Sums to zero over classes.
+    """
+    n_classes, p = gradient.shape
+    if n_classes == 1:
+        return np.zeros_like(gradient)
+    basis = contrast(n_classes)
+    # The weights of a pair enter as (e_c - e_d)(e_c - e_d)': its image in the
+    # basis is a rank-one matrix times the pair's gram.
+    c, d = np.triu_indices(n_classes, 1)
+    difference = basis[c] - basis[d]
+    outer = difference[:, :, None] * difference[:, None, :]
+    q = n_classes - 1
+    hessian = np.tensordot(outer, gram_pairs, axes=(0, 0)).transpose(0, 2, 1, 3)
+    hessian = np.ascontiguousarray(hessian).reshape(q * p, q * p)
+    hessian[np.diag_indices(q * p)] += np.tile(ridge, q)
+    step = solve_psd(hessian, (basis.T @ gradient).ravel())
+    return basis @ step.reshape(q, p)
+
+
+def bound_direction(gram, gradient, ridge):
+    """Return the step that maximises the Boehning-Lindsay bound.
+
+    Parameters
+    ----------
+    gram : array of shape (n_columns, n_columns)
+        Gram under the row weights alone.
+    gradient : array of shape (n_classes, n_columns)
+    ridge : array of shape (n_columns,)
+
+    Returns
+    -------
+    step : array of shape (n_classes, n_columns)
+    """
+    centred = gradient - gradient.mean(axis=0)
+    return solve_psd(0.5 * gram + np.diag(ridge), centred.T).T

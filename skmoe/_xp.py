@@ -1,0 +1,38 @@
+"""Array namespaces: results follow the kind of array that X is."""
+
+import numpy as np
+from array_api_compat import array_namespace, device, is_array_api_obj
+from numpy.typing import NDArray
+
+__all__ = ["is_foreign", "like", "to_numpy"]
+
+
+def is_foreign(X: object) -> bool:
+    """Return whether X is an array of another library than NumPy."""
+    return is_array_api_obj(X) and not isinstance(X, np.ndarray)
+
+
+def to_numpy(array: object) -> object:
+    """Return a NumPy array for an array-API object, anything else unchanged.
+
+    This is the one visible place where tensors leave their device.
+    """
+    if not is_foreign(array):
+        return array
+    if hasattr(array, "detach"):
+        array = array.detach()
+    if hasattr(array, "cpu"):
+        array = array.cpu()
+    try:
+        return np.asarray(array)
+    except (RuntimeError, TypeError, ValueError):
+        # array-api-strict refuses `__array__` on its pretended devices.
+        return np.from_dlpack(array)
+
+
+def like(X: object, result: NDArray[np.generic]) -> object:
+    """Return a NumPy result as an array of X's library, on X's device."""
+    if not is_foreign(X):
+        return result
+    xp = array_namespace(X)
+    return xp.asarray(np.ascontiguousarray(result), device=device(X))

@@ -1,0 +1,1 @@
+"""The EM engine: starts, nodes, the loop, acceleration."""

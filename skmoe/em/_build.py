@@ -1,0 +1,242 @@
+"""From prepared parts to the problem that the loop climbs, and back."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.base import clone
+
+from skmoe._blocks import Design
+from skmoe.em._fused import FusedNode
+from skmoe.em._node import (
+    Node,
+    NodeProblem,
+    hard_assignment,
+    posterior,
+    take_columns,
+)
+from skmoe.em._starts import StartData, soften
+from skmoe.experts._linear import LinearExpert
+from skmoe.experts._linear_kernel import LinearKernel
+from skmoe.experts._logistic import LogisticExpert
+from skmoe.experts._logistic_kernel import LogisticKernel
+from skmoe.gates._constant import ConstantGate
+from skmoe.gates._gaussian import GaussianGate
+from skmoe.gates._softmax import SoftmaxGate, SoftmaxKernel
+
+__all__ = [
+    "assignment",
+    "build_problem",
+    "differ",
+    "is_native",
+    "start_data",
+    "write_back",
+]
+
+Array = NDArray[np.float64]
+
+# Wider designs are not copied into starts: clustering works on projections.
+MAX_START_COLUMNS = 50
+GAUSSIAN_START_PASSES = 8
+
+
+def assignment(algorithm: str, rng: Any) -> Any:
+    """Return what the E-step of an algorithm makes of joint log densities."""
+    if algorithm == "cem":
+        return hard_assignment
+    if algorithm == "sem":
+
+        def sampled(joint: Array) -> tuple[Array, Array]:
+            resp, log_lik = posterior(joint)
+            level = rng.random_sample(joint.shape[1])
+            labels = (resp.cumsum(axis=0) < level).sum(axis=0)
+            return soften(labels.clip(max=resp.shape[0] - 1), resp.shape[0], 1.0), (
+                log_lik
+            )
+
+        return sampled
+    return posterior
+
+
+def is_native(node: Node, X: Any) -> bool:
+    """Return whether the fused node can stand in for a node."""
+    experts = [expert for _, expert in node.experts]
+    kind = type(experts[0])
+    if kind not in (LinearExpert, LogisticExpert) or sparse.issparse(X):
+        return False
+    alike = all(
+        type(expert) is kind and expert.get_params() == experts[0].get_params()
+        for expert in experts
+    )
+    one_view = all(
+        _same_columns(columns, node.columns[0]) for columns in node.columns
+    )
+    return alike and one_view and _has_kernel(node.gate, X, len(experts))
+
+
+def differ(experts: list[tuple[str, Any]]) -> bool:
+    """Return whether experts are of different kinds, or prefitted."""
+    first = _settings(experts[0][1])
+    return any(_settings(expert) != first for _, expert in experts)
+
+
+def _settings(expert: Any) -> tuple[type, str]:
+    """Return what tells kinds of experts apart; seeds do not."""
+    plain = clone(expert)
+    for name in plain.get_params():
+        if name.endswith("random_state"):
+            plain.set_params(**{name: None})
+    return type(plain), repr(plain)
+
+
+def _has_kernel(gate: Any, X: Any, n_experts: int) -> bool:
+    if type(gate) is ConstantGate:
+        return bool(gate.alpha == 0)
+    return type(gate) is SoftmaxGate and (
+        gate.choose_solver(X.shape[1] + 1, n_experts) != "lbfgs"
+    )
+
+
+def _same_columns(columns: Sequence[int] | None, other: Sequence[int] | None) -> bool:
+    if columns is None or other is None:
+        return columns is None and other is None
+    return list(columns) == list(other)
+
+
+def build_problem(
+    node: Node, X: Any, y: Array, weight: Array, n_classes: int | None
+) -> FusedNode | NodeProblem:
+    """Prepare the parts and bind them to the rows.
+
+    Returns
+    -------
+    problem : FusedNode or NodeProblem
+        The fused node where gate and experts are native and alike.
+    """
+    if not is_native(node, X):
+        node.prepare(X, y, weight, n_classes)
+        return NodeProblem(node, X, y, weight)
+    n_experts = len(node.experts)
+    view = take_columns(X, node.columns[0])
+    first = node.experts[0][1]
+    first.prepare(view, y, weight, n_classes)
+    matrix = first.design_.matrix(view)
+    single: Any = first.kernel_
+    experts: LinearKernel | LogisticKernel
+    if isinstance(first, LinearExpert):
+        single.prior.shared = node.shared_dispersion
+        experts = LinearKernel(n_experts, single.prior)
+        y = y[None] if y.ndim == 1 else np.ascontiguousarray(y.T)
+    else:
+        experts = LogisticKernel(n_experts, single.anchor, single.ridge)
+    gate, gate_matrix = _gate_kernel(node, X, weight, first.design_, matrix)
+    problem = FusedNode(gate, experts, gate_matrix, matrix, y, weight)
+    if node.assign is not posterior:
+        problem.assign = node.assign
+    return problem
+
+
+def _gate_kernel(
+    node: Node, X: Any, weight: Array, design: Design, matrix: Array
+) -> tuple[SoftmaxKernel, Array]:
+    """Return the gate's kernel, and the experts' matrix where it serves both."""
+    n_experts = len(node.experts)
+    view = take_columns(X, node.gate_columns)
+    node.gate.prepare(view, weight, n_experts)
+    gate: Any = node.gate
+    if isinstance(gate, ConstantGate):
+        return SoftmaxKernel(n_experts, np.zeros(1), 0.0), np.ones((1, weight.size))
+    if _same_columns(node.gate_columns, node.columns[0]) and design.intercept:
+        gate.design_ = design
+        return gate.kernel_, matrix
+    return gate.kernel_, gate.design_.matrix(view)
+
+
+def write_back(problem: FusedNode | NodeProblem, node: Node) -> None:
+    """Give a problem's parameters to the parts of the node it stands for."""
+    if isinstance(problem, NodeProblem):
+        return
+    first = node.experts[0][1]
+    for k, kernel in enumerate(problem.experts.split()):
+        name = node.experts[k][0]
+        part = copy.copy(first)
+        part.kernel_ = kernel
+        node.experts[k] = (name, part)
+    gate: Any = node.gate
+    if isinstance(gate, ConstantGate):
+        gate.parameters = problem.gate.coef[:, 0]
+    else:
+        gate.kernel_ = copy.copy(problem.gate)
+
+
+def start_data(
+    node: Node, X: Any, y: Array, weight: Array, n_classes: int | None
+) -> StartData:
+    """Return the standardised columns and responses that starts work on."""
+    gate_X = _standardised(take_columns(X, node.gate_columns), weight)
+    expert_X = _standardised(take_columns(X, node.columns[0]), weight)
+    if n_classes is not None:
+        y = np.eye(n_classes)[y]
+    target = _standardised(y.reshape(weight.size, -1), weight)
+    first = node.experts[0][1]
+    data = StartData(
+        gate_X=gate_X,
+        expert_X=expert_X,
+        target=target,
+        weight=weight,
+        n_experts=len(node.experts),
+        classes=n_classes is not None,
+        constant_gate=isinstance(node.gate, ConstantGate),
+        variance_prior=getattr(first, "variance_prior", None) or (0.0, 0.0),
+    )
+    if n_classes is None and not data.constant_gate:
+        data.gaussian = lambda resp: _gaussian_resp(data, resp)
+    return data
+
+
+def _standardised(columns: Any, weight: Array) -> Array:
+    """Return dense standardised columns, projected where they are too many."""
+    if columns.shape[1] > MAX_START_COLUMNS:
+        columns = _project(columns, weight)
+    design = Design(columns, weight)
+    return np.ascontiguousarray(design.matrix(columns)[1:].T)
+
+
+def _project(columns: Any, weight: Array) -> Array:
+    """Project on leading singular directions of the weighted rows."""
+    root = sparse.diags_array(np.sqrt(weight))
+    scale = Design(columns, weight).inverse_scale
+    scaled = sparse.csr_array(columns) @ sparse.diags_array(scale)
+    start = np.ones(min(scaled.shape))
+    rank = min(10, min(scaled.shape) - 1)
+    _, _, directions = sparse.linalg.svds(root @ scaled, k=rank, v0=start)
+    # The sign of a singular vector is arbitrary; fix it.
+    largest = np.abs(directions).argmax(axis=1)
+    directions *= np.sign(directions[np.arange(rank), largest])[:, None]
+    return np.asarray(scaled @ directions.T)
+
+
+def _gaussian_resp(data: StartData, resp: Array) -> Array:
+    """Return responsibilities after some passes of EM with Gaussian gates."""
+    y = data.target[:, 0] if data.target.shape[1] == 1 else data.target
+    experts = [
+        (f"expert{k}", LinearExpert(covariance="diag")) for k in range(len(resp))
+    ]
+    node = Node(
+        GaussianGate(), experts, [None] * len(resp), shared_dispersion=False
+    )
+    views = np.hstack([data.gate_X, data.expert_X])
+    width = data.gate_X.shape[1]
+    node.gate_columns = range(width)
+    node.columns = [range(width, views.shape[1])] * len(resp)
+    node.prepare(views, y, data.weight)
+    problem = NodeProblem(node, views, y, data.weight)
+    problem.start(resp)
+    for _ in range(GAUSSIAN_START_PASSES):
+        problem.e_step()
+        problem.m_step()
+    problem.e_step()
+    return node.resp

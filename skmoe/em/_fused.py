@@ -1,0 +1,244 @@
+"""The fused node: native gate and alike native experts in one pass over the rows.
+
+Where the gate is a softmax (or constant) and all experts are linear (or all
+logistic) on the same columns, one blocked pass does everything a step of EM
+needs: log densities, responsibilities, likelihood, the gradient of both, and
+the weighted grams of every expert and of the gate's Hessian. The M-step then
+works on small matrices only. It climbs the same objective as the general node
+of `skmoe.em._node`; the tests hold the two together.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skmoe._blocks import half_products, row_blocks, unpack_grams
+
+__all__ = ["FusedNode"]
+
+Array = NDArray[np.float64]
+
+
+class Group:
+    """A design matrix with the kernels that work on it, and their sums."""
+
+    def __init__(self, matrix: Array, kernels: list[Any]) -> None:
+        self.matrix = matrix
+        self.kernels = kernels
+
+    def reset(self) -> None:
+        """Zero the sums before a pass."""
+        p = self.matrix.shape[0]
+        grams = sum(kernel.n_gram_rows for kernel in self.kernels)
+        scores = sum(kernel.n_score_rows for kernel in self.kernels)
+        self.half_grams = np.zeros((p * (p + 1) // 2, grams))
+        self.score = np.zeros((p, scores))
+        self._half: Array | None = None
+
+    def add(self, design: Array, weighted_resp: Array, weight: Array) -> None:
+        """Add one block: the kernels write their weight rows side by side."""
+        rows = design.shape[1]
+        gram_rows = np.empty((self.half_grams.shape[1], rows))
+        score_rows = np.empty((self.score.shape[1], rows))
+        i = j = 0
+        for kernel in self.kernels:
+            k, s = i + kernel.n_gram_rows, j + kernel.n_score_rows
+            kernel.fill(gram_rows[i:k], score_rows[j:s], weighted_resp, weight)
+            i, j = k, s
+        if i:
+            if self._half is None or self._half.shape[1] != rows:
+                self._half = np.empty((self.half_grams.shape[0], rows))
+            self.half_grams += half_products(design, self._half) @ gram_rows.T
+        self.score += design @ score_rows.T
+
+    def hand_out(self, total_weight: float) -> None:
+        """Give each kernel its part of the sums."""
+        i = j = 0
+        for kernel in self.kernels:
+            k, s = i + kernel.n_gram_rows, j + kernel.n_score_rows
+            kernel.take(self.half_grams[:, i:k], self.score[:, j:s], total_weight)
+            i, j = k, s
+
+
+class FusedNode:
+    """A softmax gate over K alike native experts, all rows in memory.
+
+    Parameters
+    ----------
+    gate : SoftmaxKernel
+    experts : LinearKernel or LogisticKernel
+    gate_matrix, expert_matrix : arrays of shape (n_columns, n_samples)
+        The same object where gate and experts see the same columns.
+    y : array of shape (n_outputs, n_samples), or codes of shape (n_samples,)
+    weight : array of shape (n_samples,)
+    """
+
+    exact_m_step = True
+
+    def __init__(
+        self,
+        gate: Any,
+        experts: Any,
+        gate_matrix: Array,
+        expert_matrix: Array,
+        y: Array,
+        weight: Array,
+    ) -> None:
+        self.gate, self.experts = gate, experts
+        self.y, self.weight = y, weight
+        self.total_weight = float(weight.sum())
+        if gate_matrix is expert_matrix:
+            self.groups = [Group(expert_matrix, [experts, gate])]
+        else:
+            self.groups = [Group(expert_matrix, [experts]), Group(gate_matrix, [gate])]
+        self.origin = self.parameters
+        # What the E-step does to responsibilities: soft, hard or sampled.
+        self.assign: Callable[[Array], Array] | None = None
+
+    def start(self, resp: Array, gate_steps: int = 1) -> None:
+        """Fit all parts to given responsibilities, the gate several times.
+
+        Parameters
+        ----------
+        resp : array of shape (n_experts, n_samples)
+        gate_steps : int
+            Steps of the gate towards ``resp``.
+        """
+        self.parameters = self.origin
+        for _ in range(gate_steps - 1):
+            self.e_step(resp)
+            self.gate.propose()
+            self.gate.move(1.0)
+        self.e_step(resp)
+        self.m_step()
+
+    def subset(self, rows: Array) -> "FusedNode":
+        """Return a problem on some rows that weighs as much as this one."""
+        weight = self.weight[rows]
+        weight = weight * (self.total_weight / weight.sum())
+        matrices = [np.ascontiguousarray(g.matrix[:, rows]) for g in self.groups]
+        y = np.ascontiguousarray(self.y[..., rows])
+        part = FusedNode(
+            self.gate, self.experts, matrices[-1], matrices[0], y, weight
+        )
+        part.assign = self.assign
+        return part
+
+    def degenerate(self) -> bool:
+        """Return whether an expert has no rows, or fits them exactly."""
+        return bool(self.experts.degenerate())
+
+    def e_step(self, resp: Array | None = None) -> float:
+        """Pass over the rows once; return the weighted log-likelihood in nats.
+
+        Parameters
+        ----------
+        resp : array of shape (n_experts, n_samples), default=None
+            Responsibilities to use instead of the posterior, for a start.
+        """
+        for group in self.groups:
+            group.reset()
+        self.experts.reset()
+        log_lik = 0.0
+        for rows in row_blocks(self.weight.size):
+            designs = [group.matrix[:, rows] for group in self.groups]
+            weight = self.weight[rows]
+            joint = self.experts.log_prob(designs[0], self.y[..., rows])
+            joint += self.gate.log_proba(designs[-1])
+            posterior, row_log_lik = self._posterior(joint)
+            log_lik += float(weight @ row_log_lik)
+            weighted = (posterior if resp is None else resp[:, rows]) * weight
+            for group, design in zip(self.groups, designs, strict=True):
+                group.add(design, weighted, weight)
+        for group in self.groups:
+            group.hand_out(self.total_weight)
+        return log_lik
+
+    def _posterior(self, joint: Array) -> tuple[Array, Array]:
+        """Return responsibilities and log densities of a block; uses up joint."""
+        if self.assign is not None:
+            return self.assign(joint)
+        peak = joint.max(axis=0)
+        joint -= peak
+        np.exp(joint, out=joint)
+        total = joint.sum(axis=0)
+        joint /= total
+        peak += np.log(total)
+        return joint, peak
+
+    def m_step(self) -> None:
+        """Move experts and gate by what the last E-step summed."""
+        self.experts.propose()
+        self.gate.propose()
+        self._fraction = 1.0
+        self.experts.move(1.0)
+        self.gate.move(1.0)
+
+    def backtrack(self) -> bool:
+        """Shorten the inexact part of the last M-step; False if it is at zero.
+
+        With exact experts and the gate left where it was, EM itself guarantees
+        the ascent; the full Newton step is right almost always, so its search
+        is merged with the next E-step rather than paid for in every pass.
+        """
+        if self._fraction == 0.0:
+            return False
+        self._fraction = self._fraction / 4.0 if self._fraction > 0.02 else 0.0
+        self.experts.move(self._fraction)
+        self.gate.move(self._fraction)
+        return True
+
+    @property
+    def penalty(self) -> float:
+        """Log prior density of all parameters, up to a constant."""
+        return float(self.experts.penalty + self.gate.penalty)
+
+    @property
+    def mass(self) -> Array:
+        """Weighted rows of each expert at the last E-step."""
+        return self.experts.mass
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether the quasi-Newton finish can be used."""
+        return bool(self.experts.has_gradient)
+
+    @property
+    def parameters(self) -> Array:
+        """Parameters of experts, then of the gate, as one vector."""
+        return np.concatenate([self.experts.parameters, self.gate.parameters])
+
+    @parameters.setter
+    def parameters(self, value: Array) -> None:
+        size = self.experts.parameters.size
+        self.experts.parameters = value[:size]
+        self.gate.parameters = value[size:]
+
+    def state(self) -> Array:
+        """Return the parameters, for `restore`."""
+        return self.parameters
+
+    def restore(self, state: Array) -> None:
+        """Go back to parameters that `state` returned."""
+        self.parameters = state
+
+    def largest_fraction(self, direction: Array) -> float:
+        """Return how much of a step the variances can take without overflow."""
+        return float(self.experts.largest_fraction(direction))
+
+    @property
+    def gradient(self) -> Array:
+        """Gradient of log-likelihood plus penalty, from the last E-step."""
+        return np.concatenate([self.experts.gradient, self.gate.gradient.ravel()])
+
+    def precondition(self, vector: Array) -> Array:
+        """Apply the inverse of the complete-data information to a vector."""
+        size = vector.size - self.gate.coef.size
+        return np.concatenate(
+            [
+                self.experts.precondition(vector[:size]),
+                self.gate.precondition(vector[size:]).ravel(),
+            ]
+        )

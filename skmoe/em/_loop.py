@@ -1,0 +1,244 @@
+"""The loop of EM: passes, acceleration, stopping. Every fit goes through `climb`.
+
+It drives a *problem*: parts bound to their rows (`NodeProblem` for any parts,
+`FusedNode` for alike native ones). One pass is one `e_step`, which returns the
+log-likelihood at the current parameters and leaves everything there that
+`m_step` needs. So the reported objective always belongs to the parameters that
+are kept.
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skmoe.em._accelerate import PreconditionedLBFGS, squarem_point
+from skmoe.em._monitor import Monitor
+
+__all__ = ["Problem", "climb", "objective_at"]
+
+Array = NDArray[np.float64]
+
+# Leave plain EM for the quasi-Newton finish once a pass gains less than this
+# many nats per unit of weight: earlier, far from the maximum, EM's steps are
+# better than extrapolations of the local curvature.
+FINISH_GAIN = 0.03
+
+
+class Problem(Protocol):
+    """Parts bound to rows, as the loop sees them."""
+
+    exact_m_step: bool
+
+    def e_step(self) -> float:
+        """Return the log-likelihood and prepare the M-step."""
+
+    def m_step(self) -> None:
+        """Move the parameters; the objective rises, or `backtrack` mends it."""
+
+    def backtrack(self) -> bool:
+        """Shorten the last M-step; False if it cannot be shortened."""
+
+    @property
+    def penalty(self) -> float: ...
+
+    @property
+    def has_gradient(self) -> bool: ...
+
+    @property
+    def parameters(self) -> Array | None:
+        """The free parameters as one vector; None if some part has none."""
+
+    @parameters.setter
+    def parameters(self, value: Array) -> None: ...
+
+    @property
+    def gradient(self) -> Array: ...
+
+    def precondition(self, vector: Array) -> Array: ...
+
+    def largest_fraction(self, direction: Array) -> float:
+        """Return how much of a step the parameters can take without overflow."""
+
+    def state(self) -> Any:
+        """Return what `restore` needs to come back to the current parameters."""
+
+    def restore(self, state: Any) -> None: ...
+
+
+def objective_at(problem: Problem, monitor: Monitor) -> float:
+    """Pass over the rows; return the penalised log-likelihood."""
+    monitor.n_passes += 1
+    return problem.e_step() + problem.penalty
+
+
+def climb(
+    problem: Problem,
+    monitor: Monitor,
+    max_iter: int,
+    acceleration: str | None = "auto",
+) -> None:
+    """Run EM from the problem's parameters until it converges or max_iter.
+
+    Parameters
+    ----------
+    problem : Problem
+    monitor : Monitor
+        Receives the objective of every pass and decides when to stop.
+    max_iter : int
+        Largest number of passes over the rows.
+    acceleration : {"auto", "squarem", "quasi-newton", None}
+        "auto" finishes by quasi-Newton where the problem has a gradient, uses
+        SQUAREM where it is a free vector of parameters, and is plain EM
+        otherwise.
+    """
+    if not monitor.exact:
+        _wander(problem, monitor, max_iter)
+        return
+    method = _choose(problem, acceleration)
+    if method == "squarem":
+        _squarem(problem, monitor, max_iter)
+        return
+    finish = FINISH_GAIN * monitor.total_weight if method == "quasi-newton" else 0.0
+    _ascend(problem, monitor, max_iter, finish)
+    while method == "quasi-newton" and not _done(monitor, max_iter):
+        _quasi_newton(problem, monitor, max_iter)
+        # One more pass of EM: it knows no curvature and so cannot be misled.
+        if not _done(monitor, max_iter):
+            before = monitor.last
+            problem.m_step()
+            if not _settle(problem, monitor):
+                break
+            monitor.converged = monitor.negligible(monitor.last - before)
+
+
+def _choose(problem: Problem, acceleration: str | None) -> str | None:
+    if acceleration in ("auto", "quasi-newton") and problem.has_gradient:
+        return "quasi-newton"
+    if acceleration is not None and problem.parameters is not None:
+        return "squarem"
+    return None
+
+
+def _done(monitor: Monitor, max_iter: int) -> bool:
+    return monitor.converged or monitor.stopped or monitor.n_passes >= max_iter
+
+
+def _settle(problem: Problem, monitor: Monitor) -> bool:
+    """Evaluate the last M-step, shortening it while the objective falls.
+
+    Returns
+    -------
+    accepted : bool
+        False where the fall could not be mended; the parameters before the
+        M-step are then back in place.
+    """
+    objective = objective_at(problem, monitor)
+    while monitor.falls(objective) and problem.backtrack():
+        objective = objective_at(problem, monitor)
+    if monitor.falls(objective):
+        monitor.report_fall(objective)
+        if monitor.best_state is not None:
+            problem.restore(monitor.best_state)
+            objective_at(problem, monitor)
+        monitor.stopped = True
+        return False
+    monitor.keep(objective, problem.state())
+    return True
+
+
+def _ascend(
+    problem: Problem, monitor: Monitor, max_iter: int, finish_gain: float
+) -> None:
+    """Run plain EM until it converges, or gains less than finish_gain a pass."""
+    while _settle(problem, monitor) and not _done(monitor, max_iter):
+        if monitor.negligible(monitor.expected_gain()):
+            monitor.converged = finish_gain == 0.0
+            return
+        if monitor.gain() < finish_gain:
+            return
+        problem.m_step()
+
+
+def _squarem(problem: Problem, monitor: Monitor, max_iter: int) -> None:
+    """Run EM in cycles of two passes and an extrapolation with fallback."""
+    if not _settle(problem, monitor):
+        return
+    while not _done(monitor, max_iter):
+        start = _vector(problem)
+        problem.m_step()
+        once = _vector(problem)
+        if not _settle(problem, monitor):
+            return
+        if monitor.negligible(monitor.expected_gain()) and monitor.negligible(
+            monitor.gain()
+        ):
+            monitor.converged = True
+            return
+        problem.m_step()
+        twice = _vector(problem)
+        problem.parameters = squarem_point(start, once, twice)
+        objective = objective_at(problem, monitor)
+        if monitor.falls(objective):
+            problem.parameters = twice
+            if not _settle(problem, monitor):
+                return
+            continue
+        monitor.keep(objective, problem.state())
+
+
+def _vector(problem: Problem) -> Array:
+    vector = problem.parameters
+    assert vector is not None, "SQUAREM was chosen without a parameter vector"
+    return vector
+
+
+def _quasi_newton(problem: Problem, monitor: Monitor, max_iter: int) -> None:
+    """Climb the observed likelihood by preconditioned L-BFGS steps."""
+    memory = PreconditionedLBFGS()
+    gradient = problem.gradient
+    while not _done(monitor, max_iter):
+        direction = memory.direction(gradient, problem.precondition)
+        slope = float(gradient @ direction)
+        # Half the slope along a Newton step is the gain that it predicts.
+        if monitor.negligible(0.5 * slope):
+            return
+        step = _line_search(problem, monitor, direction, slope)
+        if step is None:
+            return
+        fresh = problem.gradient
+        memory.remember(step, gradient - fresh)
+        gradient = fresh
+
+
+def _line_search(
+    problem: Problem, monitor: Monitor, direction: Array, slope: float
+) -> Array | None:
+    """Return an accepted step along the direction, or None and stay."""
+    start, base = _vector(problem), monitor.last
+    fraction = min(1.0, problem.largest_fraction(direction))
+    for _ in range(6):
+        problem.parameters = start + fraction * direction
+        objective = objective_at(problem, monitor)
+        if objective >= base + 1e-4 * fraction * slope:
+            monitor.keep(objective, problem.state())
+            return fraction * direction
+        fraction *= 0.3
+    problem.parameters = start
+    objective_at(problem, monitor)
+    return None
+
+
+def _wander(problem: Problem, monitor: Monitor, max_iter: int) -> None:
+    """Run EM with inexact M-steps: stop on a plateau, keep the best pass."""
+    while True:
+        objective = objective_at(problem, monitor)
+        monitor.keep(objective, problem.state())
+        if monitor.on_plateau():
+            monitor.converged = True
+        if _done(monitor, max_iter):
+            break
+        problem.m_step()
+    if monitor.best_state is not None and monitor.last < monitor.best:
+        problem.restore(monitor.best_state)
+        objective_at(problem, monitor)

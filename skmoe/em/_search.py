@@ -1,0 +1,229 @@
+"""The race of starts: short runs from many, long runs for the best few."""
+
+import copy
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.parallel import Parallel, delayed
+
+from skmoe.em._loop import climb
+from skmoe.em._monitor import Monitor
+from skmoe.em._starts import Start
+
+__all__ = ["Run", "SearchReport", "finish", "race"]
+
+Array = NDArray[np.float64]
+
+# Passes of each round, and how many runs go on to it.
+FIRST_ROUND, SECOND_ROUND = 4, 8
+SECOND_FIELD, FINALISTS = 8, 3
+
+
+@dataclass
+class Run:
+    """One start and where it has led so far."""
+
+    name: str
+    objective: float
+    state: Any
+    mass: Array
+    trace: list[float] = field(default_factory=list)
+    n_passes: int = 0
+    converged: bool = False
+    stopped: bool = False
+    degenerate: bool = False
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """Sort key: sound runs first, then the higher objective."""
+        return (not self.degenerate, self.objective)
+
+
+@dataclass
+class SearchReport:
+    """What the starts found.
+
+    Attributes
+    ----------
+    names, objectives : lists
+        Each start's kind and the objective (nats) it reached, best first.
+    finished : list of bool
+        Whether the start was run to convergence, or given up as worse or as a
+        copy of another.
+    n_reached_best : int
+        Finished runs within 1e-4 relative of the best.
+    next_maxima : list of float
+        Other objectives at which finished runs converged, highest first.
+    """
+
+    names: list[str]
+    objectives: list[float]
+    finished: list[bool]
+    n_reached_best: int
+    next_maxima: list[float]
+
+    @classmethod
+    def from_runs(cls, finalists: list[Run], others: list[Run]) -> "SearchReport":
+        """Sort runs into a report."""
+        runs = sorted(finalists, key=lambda run: run.rank, reverse=True)
+        rest = sorted(others, key=lambda run: run.rank, reverse=True)
+        best = runs[0].objective
+        near = [abs(run.objective - best) <= 1e-4 * (1 + abs(best)) for run in runs]
+        return cls(
+            names=[run.name for run in runs + rest],
+            objectives=[run.objective for run in runs + rest],
+            finished=[True] * len(runs) + [False] * len(rest),
+            n_reached_best=sum(near),
+            next_maxima=[
+                run.objective for run, same in zip(runs, near, strict=True) if not same
+            ],
+        )
+
+
+def _run(
+    problem: Any,
+    run: Run,
+    max_iter: int,
+    acceleration: str | None,
+    monitor: Monitor,
+) -> Run:
+    """Continue a run for some passes; returns it with what it reached."""
+    problem.restore(run.state)
+    climb(problem, monitor, max_iter, acceleration)
+    run.objective = monitor.best
+    run.state = monitor.best_state
+    run.mass = np.array(problem.mass)
+    run.trace = monitor.trace
+    run.n_passes += monitor.n_passes
+    run.converged = monitor.converged
+    run.stopped = monitor.stopped
+    run.degenerate = problem.degenerate()
+    return run
+
+
+def _open(problem: Any, start: Start, passes: int, exact: bool) -> Run:
+    problem.start(start.resp, start.gate_steps)
+    run = Run(start.name, -np.inf, problem.state(), np.zeros(0))
+    monitor = Monitor(1e-10, problem.total_weight, exact=exact)
+    return _run(problem, run, passes, None, monitor)
+
+
+def _continue(problem: Any, run: Run, passes: int, exact: bool) -> Run:
+    monitor = Monitor(1e-10, problem.total_weight, exact=exact)
+    return _run(problem, run, passes, None, monitor)
+
+
+def race(
+    problem: Any,
+    starts: list[Start],
+    *,
+    exact: bool,
+    passes: int,
+    n_jobs: int | None,
+) -> tuple[list[Run], list[Run]]:
+    """Run all starts a little and the better ones a little more.
+
+    Parameters
+    ----------
+    problem : Problem
+    starts : list of Start
+    exact : bool
+        Whether a fall of the objective is a fault.
+    passes : int
+        Largest number of passes of a round.
+    n_jobs : int or None
+        Processes that share the starts.
+
+    Returns
+    -------
+    finalists, others : lists of Run, best first
+        Finalists lie in different basins as far as can be told.
+    """
+    if len(starts) == 1:
+        problem.start(starts[0].resp, starts[0].gate_steps)
+        return [Run(starts[0].name, -np.inf, problem.state(), np.zeros(0))], []
+    runs = _each(_open, problem, starts, min(FIRST_ROUND, passes), exact, n_jobs)
+    runs.sort(key=lambda run: run.rank, reverse=True)
+    chosen, out = _distinct(runs, SECOND_FIELD)
+    passes = min(SECOND_ROUND, passes)
+    chosen = _each(_continue, problem, chosen, passes, exact, n_jobs)
+    chosen.sort(key=lambda run: run.rank, reverse=True)
+    finalists, more = _distinct(chosen, FINALISTS)
+    return finalists, more + out
+
+
+def _each(
+    function: Callable[..., Run],
+    problem: Any,
+    items: Iterable[Any],
+    passes: int,
+    exact: bool,
+    n_jobs: int | None,
+) -> list[Run]:
+    if n_jobs is None or n_jobs == 1:
+        return [function(problem, item, passes, exact) for item in items]
+    return list(
+        Parallel(n_jobs=n_jobs)(
+            delayed(function)(copy.copy(problem), item, passes, exact)
+            for item in items
+        )
+    )
+
+
+def _distinct(runs: list[Run], most: int) -> tuple[list[Run], list[Run]]:
+    """Keep the best runs, leaving out copies of ones already kept."""
+    kept: list[Run] = []
+    out: list[Run] = []
+    for run in runs:
+        copied = any(_same_basin(run, other) for other in kept)
+        (out if copied or len(kept) >= most else kept).append(run)
+    return kept, out
+
+
+def _same_basin(run: Run, other: Run) -> bool:
+    """Guess whether two runs climb the same hill: equal heights, equal shares."""
+    if abs(run.objective - other.objective) > 1e-6 * (1.0 + abs(run.objective)):
+        return False
+    mine, theirs = np.sort(run.mass), np.sort(other.mass)
+    return bool(np.allclose(mine, theirs, rtol=1e-2, atol=1e-2))
+
+
+def finish(
+    problem: Any,
+    finalists: list[Run],
+    *,
+    max_iter: int,
+    tol: float,
+    acceleration: str | None,
+    exact: bool,
+    on_pass: Callable[[Run, float], bool] | None = None,
+) -> list[Run]:
+    """Run the finalists to convergence; return them best first.
+
+    Among runs that end within rounding of the best the first one wins, so that
+    the choice does not hang on the last digit.
+    """
+    done = []
+    for run in finalists:
+        hook = None if on_pass is None else _bind(on_pass, run)
+        monitor = Monitor(tol, problem.total_weight, exact=exact, on_pass=hook)
+        done.append(_run(problem, run, max_iter, acceleration, monitor))
+        if monitor.stopped and hook is not None:
+            break
+    best = max(done, key=lambda run: run.rank)
+    slack = 1e-6 * (1.0 + abs(best.objective))
+    ties = [
+        run
+        for run in done
+        if run.degenerate == best.degenerate and run.objective >= best.objective - slack
+    ]
+    done.sort(key=lambda run: run.rank, reverse=True)
+    done.remove(ties[0])
+    return [ties[0], *done]
+
+
+def _bind(on_pass: Callable[[Run, float], bool], run: Run) -> Callable[[float], bool]:
+    return lambda objective: on_pass(run, objective)

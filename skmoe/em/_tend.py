@@ -1,0 +1,143 @@
+"""Experts that lost their rows: revived once, else dropped, and announced."""
+
+import copy
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skmoe.em._build import build_problem, write_back
+from skmoe.em._node import Node
+from skmoe.em._search import Run, finish
+from skmoe.exceptions import CollapsedExpertWarning
+
+__all__ = ["tend"]
+
+Array = NDArray[np.float64]
+
+# An expert with less than one row's worth of responsibility is dead.
+LEAST_MASS = 1.0
+
+
+def tend(
+    node: Node,
+    best: Run,
+    X: Any,
+    y: Array,
+    weight: Array,
+    n_classes: int | None,
+    *,
+    named: bool,
+    fresh: Any,
+    options: dict[str, Any],
+) -> tuple[Node, Run]:
+    """Revive dead experts once, drop those that die again.
+
+    A dead expert gets half of the rows of the largest one, those that it
+    explains worst, and EM goes on from there. The result is kept if all experts
+    live. Otherwise clones that died are dropped; experts that the user named
+    stay, with a warning.
+
+    Parameters
+    ----------
+    node : Node
+        The fitted node.
+    best : Run
+        The run that it comes from.
+    X, y, weight, n_classes :
+        The training rows.
+    named : bool
+        Whether the user named the experts.
+    fresh : callable
+        ``fresh(n_experts)`` returns a new node with so many experts.
+    options : dict
+        What `skmoe.em._search.finish` needs besides problem and runs.
+
+    Returns
+    -------
+    node : Node
+    best : Run
+    """
+    dead = np.flatnonzero(best.mass < LEAST_MASS)
+    if dead.size == 0 or best.stopped:
+        _announce_collapse(node)
+        return node, best
+    node.log_prob(X, y)
+    resp = _shared_out(np.array(node.resp), weight, dead)
+    tried, run = _refit(fresh(len(node.experts)), resp, X, y, weight, n_classes, options)
+    if (run.mass >= LEAST_MASS).all() and run.objective > best.objective:
+        return tried, run
+    names = [node.experts[k][0] for k in dead]
+    rows = ", ".join(f"{best.mass[k]:.3g}" for k in dead)
+    report = (
+        f"experts {names} lost their rows (left with {rows} of {weight.sum():.6g}), "
+        "and again after a restart"
+    )
+    if named or dead.size == len(node.experts):
+        warnings.warn(
+            f"{report}; they are kept, since they have names.",
+            CollapsedExpertWarning,
+            stacklevel=5,
+        )
+        return node, best
+    alive = np.setdiff1d(np.arange(len(node.experts)), dead)
+    kept = np.array(node.resp)[alive]
+    kept /= kept.sum(axis=0)
+    warnings.warn(
+        f"{report}; {alive.size} experts remain. Ask for fewer experts.",
+        CollapsedExpertWarning,
+        stacklevel=5,
+    )
+    return _refit(fresh(alive.size), kept, X, y, weight, n_classes, options)
+
+
+def _refit(
+    node: Node,
+    resp: Array,
+    X: Any,
+    y: Array,
+    weight: Array,
+    n_classes: int | None,
+    options: dict[str, Any],
+) -> tuple[Node, Run]:
+    """Run EM on a fresh node from given responsibilities."""
+    problem = build_problem(node, X, y, weight, n_classes)
+    problem.start(np.ascontiguousarray(resp), 4)
+    run = Run("revived", -np.inf, copy.copy(problem.state()), np.zeros(0))
+    run = finish(problem, [run], **options)[0]
+    problem.restore(run.state)
+    problem.e_step()
+    write_back(problem, node)
+    return node, run
+
+
+def _shared_out(resp: Array, weight: Array, dead: NDArray[np.intp]) -> Array:
+    """Give each dead expert half of the largest one's rows."""
+    for k in dead:
+        largest = int((resp @ weight).argmax())
+        own = resp[largest]
+        median = np.median(own[own > 0.5]) if (own > 0.5).any() else 0.0
+        moved = np.where(own <= median, own, 0.0)
+        if not moved.any() or np.array_equal(moved, own):
+            moved = 0.5 * own
+        resp[k] += moved
+        resp[largest] -= moved
+    return resp
+
+
+def _announce_collapse(node: Node) -> None:
+    """Warn about experts whose variance lies at its floor."""
+    collapsed = [
+        name
+        for name, expert in node.experts
+        if getattr(expert, "collapsed", False)
+    ]
+    if collapsed:
+        warnings.warn(
+            f"the variance of experts {collapsed} fell to its floor: they fit their "
+            "rows exactly, and the likelihood has no maximum there. Use a "
+            "variance_prior, or fewer experts.",
+            CollapsedExpertWarning,
+            stacklevel=5,
+        )

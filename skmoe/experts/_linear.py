@@ -1,0 +1,237 @@
+"""The linear expert: ridge regression with Gaussian noise, in closed form."""
+
+import numpy as np
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skmoe._blocks import Design, half_products, row_blocks
+from skmoe._sklearn import check_sample_weight
+from skmoe.experts._linear_kernel import LinearKernel, LinearPrior
+from skmoe.likelihoods import Gaussian
+
+__all__ = ["LinearExpert"]
+
+
+class LinearExpert(MultiOutputMixin, RegressorMixin, BaseEstimator):
+    """Linear regression with Gaussian noise, fitted by weighted least squares.
+
+    ``p(y | x) = N(y; B z, S)`` with z the columns standardised by their weighted
+    mean and deviation. As an expert its coefficients are shrunk towards one fit
+    of all rows: the log prior is ``-alpha / (2 s2) |b - b_all|^2`` for noise
+    variance s2, so alpha counts in rows. A region with few rows then bends to
+    the global fit instead of extrapolating on its own. (The global fit carries
+    the same penalty around zero.)
+
+    Parameters
+    ----------
+    alpha : float, default=1.0
+        Ridge on the slopes of the standardised columns, never on the intercept.
+        ``alpha=0`` is maximum likelihood.
+    covariance : {"full", "diag"}, default="full"
+        Noise covariance of several outputs.
+    fit_intercept : bool, default=True
+    variance_prior : tuple (rows, fraction) or None, default=(5.0, 0.05)
+        Inverse-gamma prior on the variance, worth ``rows`` rows whose squared
+        residual is ``fraction`` of the variance of y. Without it (``None``) the
+        likelihood of a mixture is unbounded: an expert may settle on a few
+        rows that it fits exactly. A floor of 1e-10 of the variance of y remains.
+
+    Attributes
+    ----------
+    coef_ : array of shape (n_features,) or (n_outputs, n_features)
+        Slopes on the scale of the user's columns.
+    intercept_ : float or array of shape (n_outputs,)
+    dispersion : float or array
+        Noise variance, of shape () for one output, (n_outputs,) for "diag", or
+        (n_outputs, n_outputs); same unit as y squared.
+
+    References
+    ----------
+    Bishop, C. M. (2006). Pattern Recognition and Machine Learning, 14.5.1.
+    """
+
+    exact_m_step = True
+    likelihood = Gaussian()
+
+    def __init__(
+        self,
+        alpha=1.0,
+        *,
+        covariance="full",
+        fit_intercept=True,
+        variance_prior=(5.0, 0.05),
+    ):
+        self.alpha = alpha
+        self.covariance = covariance
+        self.fit_intercept = fit_intercept
+        self.variance_prior = variance_prior
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def fit(self, X, y, sample_weight=None):
+        """Fit to weighted rows.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        self : LinearExpert
+        """
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse="csr",
+            dtype=np.float64,
+            multi_output=True,
+            y_numeric=True,
+        )
+        weight = check_sample_weight(sample_weight, X)
+        keep = weight > 0
+        if not keep.all():
+            X, y, weight = X[keep], y[keep], weight[keep]
+        self.prepare(X, y, weight)
+        self.m_step(X, y, weight)
+        return self
+
+    def predict(self, X):
+        """Return the mean of y, of shape (n_samples,) or (n_samples, n_outputs)."""
+        check_is_fitted(self)
+        X = validate_data(
+            self, X, accept_sparse="csr", dtype=np.float64, reset=False
+        )
+        return self.predict_params(X)
+
+    # -- the Expert protocol ---------------------------------------------------
+
+    def prepare(self, X, y, weight, n_classes=None):
+        """Fix scales, the global fit that is the anchor, and the variance prior.
+
+        Raises
+        ------
+        ValueError
+            If alpha is negative, or covariance or variance_prior are unknown.
+        """
+        self.check_parameters()
+        self.design_ = Design(X, weight, intercept=self.fit_intercept)
+        self.single_output_ = y.ndim == 1
+        prior = LinearPrior(self, self.design_, X, _rows_first(y), weight)
+        self.kernel_ = LinearKernel(1, prior)
+
+    def check_parameters(self):
+        """Raise a ValueError that names the first bad constructor argument."""
+        if not (np.isreal(self.alpha) and self.alpha >= 0):
+            raise ValueError(
+                f"LinearExpert: alpha must be a number >= 0, got {self.alpha!r}."
+            )
+        if self.covariance not in ("full", "diag"):
+            raise ValueError(
+                "LinearExpert: covariance must be 'full' or 'diag', got "
+                f"{self.covariance!r}."
+            )
+        prior = self.variance_prior
+        if prior is not None and (len(prior) != 2 or min(prior) < 0):
+            raise ValueError(
+                "LinearExpert: variance_prior must be None or two numbers >= 0, "
+                f"(rows, fraction), got {prior!r}."
+            )
+
+    def m_step(self, X, y, weight):
+        """Solve for coefficients and variance under the weights, exactly."""
+        kernel, p = self.kernel_, self.design_.n_columns
+        y = _rows_first(y)
+        half_grams = np.zeros((p * (p + 1) // 2, 1))
+        score = np.zeros((p, kernel.n_score_rows))
+        kernel.reset()
+        for rows in row_blocks(X.shape[0]):
+            design = self.design_.block(X, rows)
+            kernel.log_prob(design, y[:, rows])
+            gram_rows = np.empty((1, design.shape[1]))
+            score_rows = np.empty((kernel.n_score_rows, design.shape[1]))
+            kernel.fill(gram_rows, score_rows, weight[None, rows], weight[rows])
+            half_grams += half_products(design) @ gram_rows.T
+            score += design @ score_rows.T
+        kernel.take(half_grams, score, weight.sum())
+        kernel.propose()
+
+    def log_prob(self, X, y):
+        """Return the log density of each row in nats, of shape (n_samples,)."""
+        return self.likelihood.log_prob(y, self.predict_params(X), self.dispersion)
+
+    def predict_params(self, X):
+        """Return the mean of each row."""
+        mean = self.design_.linear_map(self.kernel_.coef[0], X)
+        return mean[:, 0] if self.single_output_ else mean
+
+    @property
+    def dispersion(self):
+        """Noise variance, same unit as y squared."""
+        variance = self.kernel_.variance[0]
+        return float(variance[0]) if self.single_output_ else variance
+
+    @dispersion.setter
+    def dispersion(self, value):
+        shape = self.kernel_.variance.shape
+        self.kernel_.variance = np.array(value, dtype=float).reshape(shape)
+
+    @property
+    def collapsed(self):
+        """Whether the variance lies at its floor."""
+        kernel = self.kernel_
+        return bool(kernel.prior.collapsed(kernel.variance)[0])
+
+    @property
+    def scatter(self):
+        """Squared residuals with penalty and prior, before division by mass."""
+        return np.asarray(self.dispersion) * self.mass
+
+    @property
+    def mass(self):
+        """Weighted rows plus those that the variance prior is worth."""
+        return float(self.kernel_.mass[0] + self.kernel_.prior.rows)
+
+    @property
+    def n_parameters(self):
+        """Coefficients and free entries of the covariance."""
+        n_outputs = self.kernel_.coef.shape[1]
+        diagonal = self.kernel_.prior.diagonal
+        spread = n_outputs if diagonal else n_outputs * (n_outputs + 1) // 2
+        return self.kernel_.coef[0].size + spread
+
+    @property
+    def penalty(self):
+        """Log prior of coefficients and variance, up to a constant."""
+        return self.kernel_.penalty
+
+    @property
+    def parameters(self):
+        """Coefficients on the standardised columns, then log variances."""
+        return self.kernel_.parameters
+
+    @parameters.setter
+    def parameters(self, value):
+        self.kernel_.parameters = value
+
+    @property
+    def coef_(self):
+        """Slopes on the scale of the user's columns."""
+        slope = self.design_.to_columns(self.kernel_.coef[0])[0]
+        return slope[0] if self.single_output_ else slope
+
+    @property
+    def intercept_(self):
+        """Intercept that goes with ``coef_``."""
+        intercept = self.design_.to_columns(self.kernel_.coef[0])[1]
+        return float(intercept[0]) if self.single_output_ else intercept
+
+
+def _rows_first(y):
+    """Return y as an array of shape (n_outputs, n_samples)."""
+    return y[None] if y.ndim == 1 else np.ascontiguousarray(y.T)

@@ -1,0 +1,331 @@
+"""Numerics of linear-Gaussian experts: sums of one pass, exact M-step, gradient."""
+
+import numpy as np
+
+from skmoe._blocks import half_products, row_blocks, solve_psd, unpack_grams
+from skmoe.likelihoods import LOG_2PI
+
+__all__ = ["LinearKernel", "LinearPrior"]
+
+
+class LinearKernel:
+    """K linear-Gaussian experts on blocks of one standardised design.
+
+    Every pass works with residuals at the current coefficients, so nothing is
+    lost to cancellation when the noise is small. With residuals e, responsibilities times weights q and a ridge around
+    ``anchor`` in units of the noise, one pass sums ``G = sum q z z'``,
+    ``c = sum q z e`` and ``S = sum q e e'``; then
+
+        step      d = (G + alpha)^-1 (c - alpha (b - anchor))
+        variance  (S - d'c - c'd + d'Gd + alpha |b + d - anchor|^2 + prior) / mass
+
+    is the exact M-step of coefficients and variance together.
+
+    Parameters
+    ----------
+    n_experts : int
+    prior : LinearPrior
+    """
+
+    exact_m_step = True
+
+    def __init__(self, n_experts, prior):
+        self.prior = prior
+        self.coef = np.repeat(prior.anchor[None], n_experts, axis=0)
+        self.variance = np.repeat(prior.start_variance[None], n_experts, axis=0)
+        self.n_experts = n_experts
+
+    @property
+    def n_gram_rows(self):
+        """Weight columns whose grams a pass must sum."""
+        return self.n_experts
+
+    @property
+    def n_score_rows(self):
+        """Weight columns whose sums with the design a pass must form."""
+        return self.coef.shape[0] * self.coef.shape[1]
+
+    def reset(self):
+        """Forget the scatter of the last pass."""
+        q = self.coef.shape[1]
+        self.scatter = np.zeros((self.n_experts, q, q))
+        self.mass = np.zeros(self.n_experts)
+        self._set_density_constants()
+
+    def _set_density_constants(self):
+        q = self.coef.shape[1]
+        if q == 1:
+            variance = self.variance.reshape(self.n_experts)
+            self._precision = (0.5 / variance)[:, None]
+            self._constant = (-0.5 * (LOG_2PI + np.log(variance)))[:, None]
+            return
+        factor = np.linalg.cholesky(_as_matrices(self.variance))
+        self._whiten = np.linalg.inv(factor)
+        log_det = np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(axis=1)
+        self._constant = (-0.5 * q * LOG_2PI - log_det)[:, None]
+
+    def log_prob(self, design, y):
+        """Return log densities of a block, of shape (n_experts, n_rows)."""
+        k, q, p = self.coef.shape
+        if q == 1:
+            error = y - self.coef[:, 0] @ design
+            density = error * error
+            self._square = density.copy()
+            density *= -self._precision
+        else:
+            error = y - (self.coef.reshape(k * q, p) @ design).reshape(k, q, -1)
+            white = self._whiten @ error
+            density = (white * white).sum(axis=1)
+            density *= -0.5
+        self._error = error
+        density += self._constant
+        return density
+
+    def fill(self, gram_rows, score_rows, weighted_resp, weight):
+        """Write the weight rows of the block that `log_prob` saw last."""
+        gram_rows[:] = weighted_resp
+        self.mass += weighted_resp.sum(axis=1)
+        if self.coef.shape[1] == 1:
+            np.multiply(self._error, weighted_resp, out=score_rows)
+            self.scatter[:, 0, 0] += np.einsum("kb,kb->k", self._square, weighted_resp)
+            return
+        weighted = self._error * weighted_resp[:, None]
+        score_rows[:] = weighted.reshape(score_rows.shape)
+        self.scatter += weighted @ self._error.transpose(0, 2, 1)
+
+    def take(self, half_grams, score, total_weight):
+        """Receive the sums of one pass over all rows."""
+        k, q, p = self.coef.shape
+        self._grams = unpack_grams(half_grams, p)
+        self._score = score.T.reshape(k, q, p)
+
+    @property
+    def penalty(self):
+        """Log prior of coefficients and variances at their current values."""
+        return self.prior.log_density(self.coef, self.variance)
+
+    def propose(self):
+        """Carry out the exact M-step of coefficients and variances."""
+        deviation = self.coef - self.prior.anchor
+        ridge = self.prior.ridge
+        step = np.empty_like(self.coef)
+        for k, gram in enumerate(self._grams):
+            right = self._score[k] - ridge * deviation[k]
+            step[k] = solve_psd(gram + np.diag(ridge), right.T).T
+        cross = step @ self._score.transpose(0, 2, 1)
+        quadratic = step @ self._grams @ step.transpose(0, 2, 1)
+        scatter = self.scatter - cross - cross.transpose(0, 2, 1) + quadratic
+        self.coef = self.coef + step
+        self.variance = self.prior.variance(scatter, self.mass, self.coef)
+
+    def move(self, fraction):
+        """Do nothing: the M-step is exact, there is no step to shorten."""
+
+    def degenerate(self):
+        """Return whether an expert fits its rows exactly, or has none.
+
+        Without a prior on the variance, fewer rows than a regression needs are
+        fitted exactly sooner or later, and the likelihood has no maximum there.
+        """
+        least = 1.0 if self.prior.rows else self.coef.shape[2] + 1.0
+        dead = self.mass < least
+        return bool((dead | self.prior.collapsed(self.variance)).any())
+
+    def split(self):
+        """Return one kernel for each expert, with its own parameters."""
+        parts = []
+        for k in range(self.n_experts):
+            part = LinearKernel(1, self.prior)
+            part.coef = self.coef[k : k + 1].copy()
+            part.variance = self.variance[k : k + 1].copy()
+            part.mass = self.mass[k : k + 1].copy()
+            parts.append(part)
+        return parts
+
+    # -- for the quasi-Newton finish: coefficients and log variances ----------
+
+    @property
+    def has_gradient(self):
+        """Whether variances are free numbers, so that gradients are simple."""
+        return self.variance.ndim == 2
+
+    @property
+    def parameters(self):
+        """Coefficients, then the logarithm of each variance."""
+        spread = _log_spd(self.variance[:1] if self.prior.shared else self.variance)
+        return np.concatenate([self.coef.ravel(), spread.ravel()])
+
+    @parameters.setter
+    def parameters(self, value):
+        size = self.coef.size
+        self.coef = np.array(value[:size]).reshape(self.coef.shape)
+        shape = (-1, *self.variance.shape[1:])
+        variance = _exp_spd(np.array(value[size:]).reshape(shape))
+        self.variance = np.array(np.broadcast_to(variance, self.variance.shape))
+
+    @property
+    def gradient(self):
+        """Gradient of log-likelihood plus penalty in ``parameters``."""
+        prior = self.prior
+        deviation = self.coef - prior.anchor
+        inverse = 1.0 / self.variance
+        slope = (self._score - prior.ridge * deviation) * inverse[:, :, None]
+        scatter = np.diagonal(self.scatter, axis1=1, axis2=2)
+        penalty = (prior.ridge * deviation * deviation).sum(axis=2)
+        total = scatter + penalty + prior.rows * prior.scale
+        spread = 0.5 * (total * inverse - (self.mass[:, None] + prior.rows))
+        if prior.shared:
+            spread = spread.sum(axis=0)
+        return np.concatenate([slope.ravel(), spread.ravel()])
+
+    def largest_fraction(self, direction):
+        """Return the share of a step that changes no log variance by over 2."""
+        spread = direction[self.coef.size : self.parameters.size]
+        return 2.0 / max(float(np.abs(spread).max()), 1e-300)
+
+    def precondition(self, vector):
+        """Apply the inverse of the complete-data information."""
+        size = self.coef.size
+        slope = vector[:size].reshape(self.coef.shape)
+        out = np.empty_like(slope)
+        ridge = np.diag(self.prior.ridge)
+        for k, gram in enumerate(self._grams):
+            out[k] = solve_psd(gram + ridge, slope[k].T).T
+        out *= self.variance[:, :, None]
+        mass = 0.5 * np.maximum(self.mass + self.prior.rows, 1e-8)
+        if self.prior.shared:
+            mass = mass.sum(keepdims=True)
+        spread = vector[size:].reshape(mass.size, -1) / mass[:, None]
+        return np.concatenate([out.ravel(), spread.ravel()])
+
+
+class LinearPrior:
+    """What is known before the responsibilities: anchor, ridge, variance prior.
+
+    Attributes
+    ----------
+    anchor : array of shape (n_outputs, n_columns)
+        Coefficients of one weighted fit of all rows.
+    ridge : array of shape (n_columns,)
+        alpha where the ridge acts. The log prior of the coefficients is
+        ``-ridge |b - anchor|^2 / (2 variance)``: in units of the noise.
+    rows, scale : float, array of shape (n_outputs,)
+        The variance prior is worth so many rows of squared residual ``scale``.
+    floor : array of shape (n_outputs,)
+        The least variance, same unit as y squared.
+    """
+
+    def __init__(self, expert, design, X, y, weight):
+        self.shared = False
+        self.diagonal = expert.covariance == "diag" or y.shape[0] == 1
+        alpha = float(expert.alpha)
+        self.ridge = alpha * design.penalised
+        total = weight.sum()
+        mean = y @ weight / total
+        spread = ((y - mean[:, None]) ** 2) @ weight / total
+        self.floor = np.maximum(1e-10 * spread, 1e-20 * mean * mean)
+        self.floor = np.maximum(self.floor, 1e-150)
+        rows, fraction = expert.variance_prior or (0.0, 0.0)
+        self.rows = float(rows)
+        self.scale = fraction * np.maximum(spread, self.floor)
+        self.reference = np.maximum(spread, self.floor)
+        self.anchor, residual = _global_fit(design, X, y, weight, self.ridge)
+        start = np.maximum(residual / total, self.floor)
+        self.start_variance = start if self.diagonal else np.diag(start)
+
+    def variance(self, scatter, mass, coef):
+        """Return the variances that maximise likelihood and prior.
+
+        Parameters
+        ----------
+        scatter : array of shape (n_experts, n_outputs, n_outputs)
+        mass : array of shape (n_experts,)
+        coef : array of shape (n_experts, n_outputs, n_columns)
+        """
+        deviation = coef - self.anchor
+        total = scatter + (deviation * self.ridge) @ deviation.transpose(0, 2, 1)
+        total = total + self.rows * np.diag(self.scale)
+        mass = mass + self.rows
+        if self.shared:
+            total = np.broadcast_to(total.sum(axis=0), total.shape)
+            mass = np.broadcast_to(mass.sum(), mass.shape)
+        total = total / np.maximum(mass, 1e-300)[:, None, None]
+        if self.diagonal:
+            variance = np.diagonal(total, axis1=1, axis2=2)
+            return np.maximum(variance, self.floor)
+        return _floor_matrices(total, self.floor)
+
+    def collapsed(self, variance):
+        """Return for each expert whether a variance lies at the floor."""
+        if variance.ndim == 3:
+            variance = np.diagonal(variance, axis1=1, axis2=2)
+        return (variance <= 4.0 * self.floor).any(axis=1)
+
+    def log_density(self, coef, variance):
+        """Return the log prior of coefficients and variances, up to a constant."""
+        deviation = coef - self.anchor
+        scatter = (deviation * self.ridge) @ deviation.transpose(0, 2, 1)
+        scatter = scatter + self.rows * np.diag(self.scale)
+        if variance.ndim == 2:
+            diagonal = np.diagonal(scatter, axis1=1, axis2=2)
+            quadratic = (diagonal / variance).sum()
+            log_det = np.log(variance / self.reference).sum()
+        else:
+            quadratic = np.trace(
+                np.linalg.solve(variance, scatter), axis1=1, axis2=2
+            ).sum()
+            log_det = np.linalg.slogdet(variance)[1].sum()
+            log_det -= variance.shape[0] * np.log(self.reference).sum()
+        return -0.5 * float(quadratic + self.rows * log_det)
+
+
+def _global_fit(design, X, y, weight, ridge):
+    """Return coefficients and weighted squared residuals of one ridge fit."""
+    p, q = design.n_columns, y.shape[0]
+    half = np.zeros(p * (p + 1) // 2)
+    score = np.zeros((p, q))
+    mean = y @ weight / weight.sum()
+    for rows in row_blocks(X.shape[0]):
+        block = design.block(X, rows)
+        half += half_products(block) @ weight[rows]
+        score += block @ ((y[:, rows] - mean[:, None]) * weight[rows]).T
+    gram = unpack_grams(half[:, None], p)[0]
+    coef = solve_psd(gram + np.diag(ridge), score).T
+    if design.intercept:
+        coef[:, 0] += mean
+    residual = np.zeros(q)
+    for rows in row_blocks(X.shape[0]):
+        error = y[:, rows] - coef @ design.block(X, rows)
+        residual += (error * error) @ weight[rows]
+    return coef, residual
+
+
+def _as_matrices(variance):
+    return variance if variance.ndim == 3 else variance[:, :, None] * np.eye(
+        variance.shape[1]
+    )
+
+
+def _floor_matrices(matrices, floor):
+    """Lift the eigenvalues of covariances, in units of the floors, to one."""
+    root = np.sqrt(floor)
+    value, vector = np.linalg.eigh(matrices / root[:, None] / root)
+    value = np.maximum(value, 1.0)
+    lifted = (vector * value[:, None, :]) @ vector.transpose(0, 2, 1)
+    return lifted * root[:, None] * root
+
+
+def _log_spd(variance):
+    """Return logs of variances, or matrix logarithms of covariances."""
+    if variance.ndim == 2:
+        return np.log(variance)
+    value, vector = np.linalg.eigh(variance)
+    return (vector * np.log(value)[:, None, :]) @ vector.transpose(0, 2, 1)
+
+
+def _exp_spd(logs):
+    """Invert `_log_spd`."""
+    if logs.ndim == 2:
+        return np.exp(logs)
+    value, vector = np.linalg.eigh(0.5 * (logs + logs.transpose(0, 2, 1)))
+    return (vector * np.exp(value)[:, None, :]) @ vector.transpose(0, 2, 1)

@@ -1,0 +1,221 @@
+"""The logistic expert: ridge multinomial logistic regression, Newton by Newton."""
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skmoe._blocks import Design, half_products, row_blocks
+from skmoe._multinomial import log_softmax_first
+from skmoe._sklearn import check_sample_weight
+from skmoe.experts._logistic_kernel import LogisticKernel
+from skmoe.likelihoods import Categorical
+
+__all__ = ["LogisticExpert"]
+
+
+class LogisticExpert(ClassifierMixin, BaseEstimator):
+    """Multinomial logistic regression, fitted by weighted damped Newton steps.
+
+    ``p(c | x) = exp(b_c' z) / sum_d exp(b_d' z)`` with z the columns standardised
+    by their weighted mean and deviation. As an expert its coefficients are
+    shrunk towards one fit of all rows, with log prior
+    ``-alpha / 2 |b - b_all|^2``; that fit carries the same penalty around zero.
+
+    Parameters
+    ----------
+    alpha : float, default=1.0
+        Ridge on the slopes of the standardised columns, never on intercepts.
+        ``alpha=0`` is maximum likelihood.
+    max_iter : int, default=100
+        Newton steps of ``fit``. Inside a mixture each pass of EM takes one.
+    tol : float, default=1e-8
+        ``fit`` stops when a step gains less, relative to the objective.
+
+    Attributes
+    ----------
+    classes_ : array of shape (n_classes,)
+    coef_ : array of shape (n_classes, n_features)
+        Slopes on the scale of the user's columns; they sum to zero over classes.
+    intercept_ : array of shape (n_classes,)
+    """
+
+    exact_m_step = True
+    likelihood = Categorical()
+    dispersion = None
+
+    def __init__(self, alpha=1.0, *, max_iter=100, tol=1e-8):
+        self.alpha = alpha
+        self.max_iter = max_iter
+        self.tol = tol
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def fit(self, X, y, sample_weight=None):
+        """Fit to weighted rows.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        self : LogisticExpert
+
+        Raises
+        ------
+        ValueError
+            If y holds a single class, or an argument is out of range.
+        """
+        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=np.float64)
+        check_classification_targets(y)
+        weight = check_sample_weight(sample_weight, X)
+        keep = weight > 0
+        X, y, weight = X[keep], y[keep], weight[keep]
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if self.classes_.size < 2:
+            raise ValueError(
+                "LogisticExpert needs at least two classes in y, got one class: "
+                f"{self.classes_[0]!r}."
+            )
+        self.prepare(X, codes, weight, self.classes_.size)
+        self._newton_to_convergence(X, codes, weight)
+        return self
+
+    def predict(self, X):
+        """Return the most probable class of each row."""
+        proba = self.predict_proba(X)
+        return self.classes_[proba.argmax(axis=1)]
+
+    def predict_proba(self, X):
+        """Return class probabilities of shape (n_samples, n_classes)."""
+        check_is_fitted(self)
+        X = validate_data(
+            self, X, accept_sparse="csr", dtype=np.float64, reset=False
+        )
+        return np.exp(self.predict_params(X))
+
+    # -- the Expert protocol ---------------------------------------------------
+
+    def prepare(self, X, y, weight, n_classes=None):
+        """Fix scales and fit all rows: that fit is the anchor of the ridge.
+
+        Raises
+        ------
+        ValueError
+            If alpha is negative or max_iter is below 1.
+        """
+        self.check_parameters()
+        self.design_ = Design(X, weight)
+        ridge = self.alpha * self.design_.penalised
+        zero = np.zeros((n_classes, self.design_.n_columns))
+        # Starting intercepts from class frequencies saves Newton steps.
+        counts = np.bincount(y, weights=weight, minlength=n_classes)
+        start = np.log(np.maximum(counts, 1e-3 * counts.sum() / n_classes))
+        self.kernel_ = LogisticKernel(1, zero, ridge)
+        self.kernel_.coef[0, :, 0] = start - start.mean()
+        self._newton_to_convergence(X, y, weight)
+        self.kernel_ = LogisticKernel(1, self.kernel_.coef[0], ridge)
+
+    def check_parameters(self):
+        """Raise a ValueError that names the first bad constructor argument."""
+        if not (np.isreal(self.alpha) and self.alpha >= 0):
+            raise ValueError(
+                f"LogisticExpert: alpha must be a number >= 0, got {self.alpha!r}."
+            )
+        if self.max_iter < 1:
+            raise ValueError(
+                f"LogisticExpert: max_iter must be at least 1, got {self.max_iter!r}."
+            )
+
+    def m_step(self, X, y, weight):
+        """Take one damped Newton step under the weights."""
+        self._newton_step(X, y, weight)
+
+    def _newton_to_convergence(self, X, y, weight):
+        """Step until a step gains less than tol, or max_iter times."""
+        last = -np.inf
+        for _ in range(self.max_iter):
+            value = self._newton_step(X, y, weight)
+            if value - last < self.tol * (1.0 + abs(value)):
+                break
+            last = value
+
+    def _newton_step(self, X, y, weight):
+        """Step with an Armijo search; return the objective it started from."""
+        kernel = self.kernel_
+        start = self._accumulate(X, y, weight) + kernel.penalty
+        kernel.propose()
+        slope = float(kernel.gradient @ kernel.direction.ravel())
+        fraction = 1.0
+        for _ in range(12):
+            kernel.move(fraction)
+            value = float(weight @ self.log_prob(X, y)) + kernel.penalty
+            if value >= start + 1e-4 * fraction * slope:
+                return start
+            fraction *= 0.5
+        kernel.move(0.0)
+        return start
+
+    def _accumulate(self, X, y, weight):
+        """Sum gradient and grams over all rows; return the log-likelihood."""
+        kernel, p = self.kernel_, self.design_.n_columns
+        half_grams = np.zeros((p * (p + 1) // 2, kernel.n_gram_rows))
+        score = np.zeros((p, kernel.n_score_rows))
+        kernel.reset()
+        value = 0.0
+        for rows in row_blocks(X.shape[0]):
+            design = self.design_.block(X, rows)
+            log_p = kernel.log_prob(design, y[rows])
+            value += float(log_p[0] @ weight[rows])
+            gram_rows = np.empty((kernel.n_gram_rows, design.shape[1]))
+            score_rows = np.empty((kernel.n_score_rows, design.shape[1]))
+            kernel.fill(gram_rows, score_rows, weight[None, rows], weight[rows])
+            half_grams += half_products(design) @ gram_rows.T
+            score += design @ score_rows.T
+        kernel.take(half_grams, score, weight.sum())
+        return value
+
+    def log_prob(self, X, y):
+        """Return the log probability of each row's class code, in nats."""
+        return self.likelihood.log_prob(y, self.predict_params(X))
+
+    def predict_params(self, X):
+        """Return log probabilities of shape (n_samples, n_classes)."""
+        logit = self.design_.linear_map(self.kernel_.coef[0], X)
+        return log_softmax_first(logit.T)[0].T
+
+    @property
+    def n_parameters(self):
+        """Free coefficients: (n_classes - 1) * (n_features + 1)."""
+        n_classes, p = self.kernel_.anchor.shape
+        return (n_classes - 1) * p
+
+    @property
+    def penalty(self):
+        """Log prior density of the coefficients, up to a constant."""
+        return self.kernel_.penalty
+
+    @property
+    def parameters(self):
+        """Coefficients on the standardised columns, as one vector."""
+        return self.kernel_.parameters
+
+    @parameters.setter
+    def parameters(self, value):
+        self.kernel_.parameters = value
+
+    @property
+    def coef_(self):
+        """Slopes on the scale of the user's columns."""
+        return self.design_.to_columns(self.kernel_.coef[0])[0]
+
+    @property
+    def intercept_(self):
+        """Intercepts that go with ``coef_``."""
+        return self.design_.to_columns(self.kernel_.coef[0])[1]

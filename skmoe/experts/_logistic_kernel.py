@@ -1,0 +1,149 @@
+"""Numerics of multinomial logistic experts: sums of one pass and Newton steps."""
+
+import numpy as np
+
+from skmoe._blocks import unpack_grams
+from skmoe._multinomial import (
+    MAX_LOGIT_STEP,
+    bound_direction,
+    fill_pairs,
+    log_softmax_first,
+    n_pairs,
+    newton_direction,
+)
+
+__all__ = ["LogisticKernel"]
+
+# Pairs of classes cost a weighted gram each; beyond this many unknowns the
+# fixed bound, one gram an expert, is cheaper for the same gain.
+MAX_NEWTON_PARAMETERS = 200
+
+
+class LogisticKernel:
+    """K multinomial logistic experts on blocks of one standardised design.
+
+    Parameters
+    ----------
+    n_experts : int
+    anchor : array of shape (n_classes, n_columns)
+        Where the ridge pulls to: the fit of all rows.
+    ridge : array of shape (n_columns,)
+        The log prior is ``-ridge / 2 * sum((coef - anchor) ** 2)``.
+    """
+
+    exact_m_step = False
+    has_gradient = True
+
+    def __init__(self, n_experts, anchor, ridge):
+        self.anchor = anchor
+        self.ridge = ridge
+        self.n_experts = n_experts
+        self.coef = np.repeat(anchor[None], n_experts, axis=0)
+        self.newton = (anchor.shape[0] - 1) * anchor.shape[1] <= MAX_NEWTON_PARAMETERS
+
+    @property
+    def n_gram_rows(self):
+        """Weight columns whose grams a pass must sum."""
+        pairs = n_pairs(self.anchor.shape[0]) if self.newton else 1
+        return pairs * self.n_experts
+
+    @property
+    def n_score_rows(self):
+        """Weight columns whose sums with the design a pass must form."""
+        return self.anchor.shape[0] * self.n_experts
+
+    def reset(self):
+        """Start a pass."""
+        self.mass = np.zeros(self.n_experts)
+
+    def log_prob(self, design, y):
+        """Return log probabilities of the classes y, (n_experts, n_rows)."""
+        k, c, p = self.coef.shape
+        stacked = self.coef.transpose(1, 0, 2).reshape(c * k, p)
+        logit = (stacked @ design).reshape(c, k, -1)
+        log_p, self._proba = log_softmax_first(logit)
+        self._y = y
+        return log_p[y, :, np.arange(y.size)].T
+
+    def fill(self, gram_rows, score_rows, weighted_resp, weight):
+        """Write the weight rows of the block that `log_prob` saw last."""
+        proba = self._proba
+        self.mass += weighted_resp.sum(axis=1)
+        if self.newton:
+            pairs = gram_rows.reshape(-1, self.n_experts, gram_rows.shape[1])
+            fill_pairs(pairs, proba, weighted_resp)
+        else:
+            gram_rows[:] = weighted_resp
+        score = score_rows.reshape(proba.shape)
+        np.multiply(proba, -weighted_resp, out=score)
+        score[self._y, :, np.arange(self._y.size)] += weighted_resp.T
+
+    def take(self, half_grams, score, total_weight):
+        """Receive the sums of one pass over all rows."""
+        k, c, p = self.coef.shape
+        grams = unpack_grams(half_grams, p)
+        self._grams = grams.reshape(-1, k, p, p)
+        score = score.T.reshape(c, k, p).transpose(1, 0, 2)
+        self._slope = score - self.ridge * (self.coef - self.anchor)
+
+    @property
+    def gradient(self):
+        """Gradient of log-likelihood plus penalty, as one vector."""
+        return self._slope.ravel()
+
+    @property
+    def penalty(self):
+        """Log prior density of the coefficients, up to a constant."""
+        deviation = self.coef - self.anchor
+        return -0.5 * float(((deviation * deviation) @ self.ridge).sum())
+
+    def largest_fraction(self, direction):
+        """Return 1: no step of a logit overflows."""
+        return 1.0
+
+    def precondition(self, vector):
+        """Apply the inverse of the complete-data information."""
+        vector = vector.reshape(self.coef.shape)
+        out = np.empty_like(self.coef)
+        for k in range(self.n_experts):
+            grams = self._grams[:, k]
+            if self.newton:
+                out[k] = newton_direction(grams, vector[k], self.ridge)
+            else:
+                out[k] = bound_direction(grams[0], vector[k], self.ridge)
+        return out.ravel()
+
+    def propose(self):
+        """Compute the step of this pass for every expert."""
+        self._from = self.coef
+        step = self.precondition(self._slope).reshape(self.coef.shape)
+        size = np.sqrt((step * step).sum(axis=2)).max(axis=1)
+        shrink = np.minimum(1.0, MAX_LOGIT_STEP / np.maximum(size, 1e-300))
+        self.direction = step * shrink[:, None, None]
+
+    def move(self, fraction):
+        """Go this fraction of the proposed step from where it started."""
+        self.coef = self._from + fraction * self.direction
+
+    def degenerate(self):
+        """Return whether an expert has no rows."""
+        return bool((self.mass < 1.0).any())
+
+    def split(self):
+        """Return one kernel for each expert, with its own parameters."""
+        parts = []
+        for k in range(self.n_experts):
+            part = LogisticKernel(1, self.anchor, self.ridge)
+            part.coef = self.coef[k : k + 1].copy()
+            part.mass = self.mass[k : k + 1].copy()
+            parts.append(part)
+        return parts
+
+    @property
+    def parameters(self):
+        """All coefficients as one vector."""
+        return self.coef.ravel()
+
+    @parameters.setter
+    def parameters(self, value):
+        self.coef = np.array(value).reshape(self.coef.shape)

@@ -1,0 +1,8 @@
+"""Gates: whom to trust where."""
+
+from skmoe.gates._classifier import ClassifierGate
+from skmoe.gates._constant import ConstantGate
+from skmoe.gates._gaussian import GaussianGate
+from skmoe.gates._softmax import SoftmaxGate
+
+__all__ = ["ClassifierGate", "ConstantGate", "GaussianGate", "SoftmaxGate"]

@@ -1,0 +1,272 @@
+"""Covariances of the Gaussian gate: one per expert, diagonal, or one for all.
+
+All three work on standardised columns, where the overall variance of a column
+is 1, and feature-first: a block z has shape (n_columns, n_rows).
+
+The prior of a covariance S is of inverse-Wishart form,
+
+    log p(S) = -rows / 2 * (log |S| + scale * trace(S^-1)) + constant,
+
+so that it acts like `rows` observations with covariance ``scale * I``: with
+scatter A of N rows the mode is ``(A + rows * scale * I) / (N + rows)``. Under
+the further constraint that no eigenvalue is below a floor, the mode is that
+matrix with its smaller eigenvalues raised to the floor (the problem separates
+in the eigenbasis), so the M-step stays exact where a cluster collapses.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from skmoe._blocks import half_products, unpack_grams
+
+__all__ = ["COVARIANCES", "CovariancePrior"]
+
+# exp(150) squared is still a float: a wild extrapolation of log-scales gives a
+# hopeless but finite objective, which an accelerated EM then turns down.
+MAX_LOG_SCALE = 150.0
+
+
+@dataclass(frozen=True)
+class CovariancePrior:
+    """Prior of one covariance matrix, on standardised columns.
+
+    Parameters
+    ----------
+    rows : float
+        Number of rows that the prior counts for.
+    scale : float
+        Variance of those rows, in units of a column's overall variance.
+    floor : float
+        Smallest eigenvalue allowed, in the same unit.
+    """
+
+    rows: float
+    scale: float
+    floor: float
+
+
+class FullCovariance:
+    """One covariance matrix for each expert.
+
+    Parameters
+    ----------
+    n_experts, n_columns : int
+    prior : CovariancePrior
+
+    Attributes
+    ----------
+    value : array of shape (n_matrices, n_columns, n_columns)
+    log_det : array of shape (n_matrices,)
+    """
+
+    def __init__(self, n_experts, n_columns, prior):
+        self.n_columns = n_columns
+        self.prior = prior
+        self.n_matrices = self._count(n_experts)
+        self._lower = np.tril_indices(n_columns)
+        self._set(np.tile(np.eye(n_columns), (self.n_matrices, 1, 1)))
+
+    @staticmethod
+    def _count(n_experts):
+        return n_experts
+
+    @property
+    def n_parameters(self):
+        """Free parameters of all matrices together."""
+        return self.n_matrices * self.n_columns * (self.n_columns + 1) // 2
+
+    @property
+    def penalty(self):
+        """Log prior density of all matrices, up to a constant."""
+        spread = self.log_det.sum() + self.prior.scale * self._trace_inverse
+        return float(-0.5 * self.prior.rows * spread)
+
+    @staticmethod
+    def statistics(design):
+        """Return the sums' terms of a block: 1, z, then products of columns.
+
+        Parameters
+        ----------
+        design : array of shape (1 + n_columns, n_rows)
+            Ones, then the standardised columns.
+        """
+        return half_products(design)
+
+    def fit(self, count, mean, statistics):
+        """Set the matrices to the mode given each expert's weighted sums.
+
+        Parameters
+        ----------
+        count : array of shape (n_experts,)
+        mean : array of shape (n_experts, n_columns)
+        statistics : array of shape (n_statistics, n_experts)
+            Weighted sums of `statistics`.
+        """
+        second = unpack_grams(statistics, self.n_columns + 1)[:, 1:, 1:]
+        outer = mean[:, :, None] * mean[:, None, :]
+        count, scatter = self._pool(count, second - count[:, None, None] * outer)
+        total = count + self.prior.rows
+        seen = total > 0
+        added = self.prior.rows * self.prior.scale * np.eye(self.n_columns)
+        value = self.value.copy()
+        value[seen] = (scatter[seen] + added) / total[seen, None, None]
+        self._set(value)
+
+    @staticmethod
+    def _pool(count, scatter):
+        return count, scatter
+
+    def _set(self, value):
+        """Store matrices with eigenvalues raised to the floor, and their roots."""
+        eigen, vector = np.linalg.eigh(value)
+        raised = np.maximum(eigen, self.prior.floor)
+        if (raised > eigen).any():
+            value = (vector * raised[:, None, :]) @ vector.swapaxes(1, 2)
+        self.value = value
+        self.log_det = np.log(raised).sum(axis=1)
+        self._trace_inverse = float((1.0 / raised).sum())
+        root = (vector / np.sqrt(raised)[:, None, :]).swapaxes(1, 2)
+        # In one memory order, or a pickled copy would differ in the last bit.
+        self._whitener = np.ascontiguousarray(root)
+
+    def distance(self, z, mean):
+        """Return squared Mahalanobis distances of shape (n_experts, n_rows)."""
+        n_experts, n_columns = mean.shape
+        white = self._whitener.reshape(n_experts * n_columns, n_columns) @ z
+        white = white.reshape(n_experts, n_columns, z.shape[1])
+        white -= self._whitener @ mean[:, :, None]
+        return np.einsum("kdn,kdn->kn", white, white)
+
+    def contrast(self, z, mean):
+        """Return `distance` up to a term that all experts share in a row."""
+        return self.distance(z, mean)
+
+    @property
+    def vector(self):
+        """Lower Cholesky factors with the logs of their diagonals, flat."""
+        factor = np.linalg.cholesky(self.value)
+        diagonal = np.arange(self.n_columns)
+        factor[:, diagonal, diagonal] = np.log(factor[:, diagonal, diagonal])
+        return factor[:, *self._lower].ravel()
+
+    @vector.setter
+    def vector(self, value):
+        factor = np.zeros((self.n_matrices, self.n_columns, self.n_columns))
+        factor[:, *self._lower] = value.reshape(self.n_matrices, -1)
+        diagonal = np.arange(self.n_columns)
+        logs = factor[:, diagonal, diagonal]
+        factor[:, diagonal, diagonal] = np.exp(
+            np.clip(logs, -MAX_LOG_SCALE, MAX_LOG_SCALE)
+        )
+        self._set(factor @ factor.swapaxes(1, 2))
+
+    def matrices(self, n_experts):
+        """Return one matrix for each expert: (n_experts, n_columns, n_columns)."""
+        return np.broadcast_to(self.value, (n_experts, *self.value.shape[1:]))
+
+
+class TiedCovariance(FullCovariance):
+    """One covariance matrix for all experts: the gate is linear in x."""
+
+    @staticmethod
+    def _count(n_experts):
+        return 1
+
+    @staticmethod
+    def _pool(count, scatter):
+        return count.sum(keepdims=True), scatter.sum(axis=0, keepdims=True)
+
+    def distance(self, z, mean):
+        """Return squared Mahalanobis distances of shape (n_experts, n_rows)."""
+        white = self._whitener[0] @ z
+        return self.contrast(z, mean) + np.einsum("dn,dn->n", white, white)
+
+    def contrast(self, z, mean):
+        """Return `distance` less ``z' S^-1 z``, which all experts share.
+
+        What is left is linear in z. Far from the data the shared square would
+        swamp it.
+        """
+        slope, intercept = self.linear_form(mean)
+        return -2.0 * (slope @ z + intercept[:, None])
+
+    def linear_form(self, mean):
+        """Return slopes ``S^-1 m_k`` and intercepts ``-m_k' S^-1 m_k / 2``."""
+        white = mean @ self._whitener[0].T
+        return white @ self._whitener[0], -0.5 * (white * white).sum(axis=1)
+
+
+class DiagonalCovariance:
+    """One diagonal covariance matrix for each expert.
+
+    Parameters and methods as for `FullCovariance`; `value` holds the
+    variances, of shape (n_experts, n_columns).
+    """
+
+    def __init__(self, n_experts, n_columns, prior):
+        self.prior = prior
+        self.value = np.ones((n_experts, n_columns))
+
+    @property
+    def n_parameters(self):
+        """Free parameters of all matrices together."""
+        return self.value.size
+
+    @property
+    def log_det(self):
+        """Log determinants of shape (n_experts,)."""
+        return np.log(self.value).sum(axis=1)
+
+    @property
+    def penalty(self):
+        """Log prior density of all matrices, up to a constant."""
+        spread = np.log(self.value) + self.prior.scale / self.value
+        return float(-0.5 * self.prior.rows * spread.sum())
+
+    @staticmethod
+    def statistics(design):
+        """Return the sums' terms of a block: 1, z, then squares."""
+        return np.concatenate([design, design[1:] ** 2])
+
+    def fit(self, count, mean, statistics):
+        """Set the variances to the mode given each expert's weighted sums."""
+        second = statistics[1 + mean.shape[1] :].T
+        scatter = second - count[:, None] * mean**2
+        total = count + self.prior.rows
+        seen = total > 0
+        value = self.value.copy()
+        added = self.prior.rows * self.prior.scale
+        value[seen] = (scatter[seen] + added) / total[seen, None]
+        self.value = np.maximum(value, self.prior.floor)
+
+    def distance(self, z, mean):
+        """Return squared Mahalanobis distances of shape (n_experts, n_rows)."""
+        error = z - mean[:, :, None]
+        return np.einsum("kdn,kdn,kd->kn", error, error, 1.0 / self.value)
+
+    def contrast(self, z, mean):
+        """Return `distance`: nothing is shared between the experts."""
+        return self.distance(z, mean)
+
+    @property
+    def vector(self):
+        """Logs of the standard deviations, flat."""
+        return 0.5 * np.log(self.value).ravel()
+
+    @vector.setter
+    def vector(self, value):
+        logs = np.clip(value, -MAX_LOG_SCALE, MAX_LOG_SCALE)
+        spread = np.exp(2.0 * logs).reshape(self.value.shape)
+        self.value = np.maximum(spread, self.prior.floor)
+
+    def matrices(self, n_experts):
+        """Return one matrix for each expert: (n_experts, n_columns, n_columns)."""
+        return self.value[:, :, None] * np.eye(self.value.shape[1])
+
+
+COVARIANCES = {
+    "diag": DiagonalCovariance,
+    "full": FullCovariance,
+    "tied": TiedCovariance,
+}

@@ -1,0 +1,220 @@
+"""Flat mixtures of experts: one gate over K experts."""
+
+import numpy as np
+from sklearn.base import ClassifierMixin, MultiOutputMixin, RegressorMixin
+from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+
+from skmoe._base import BaseMixtureOfExperts
+from skmoe._xp import like, to_numpy
+from skmoe.experts._linear import LinearExpert
+from skmoe.experts._logistic import LogisticExpert
+
+__all__ = ["MixtureOfExpertsClassifier", "MixtureOfExpertsRegressor"]
+
+_PARAMETERS = """
+    Parameters
+    ----------
+    experts : None, estimator, or list, default=None
+        One estimator, cloned ``n_experts`` times, or a list of
+        ``(name, estimator)`` or ``(name, estimator, columns)``. Bare scikit-learn
+        estimators are adapted by `EstimatorExpert`. None: {default}.
+    n_experts : int, default=4
+        Number of clones of a single estimator.
+    gate : None, gate or classifier, default=None
+        None: `SoftmaxGate`. A classifier that takes ``sample_weight`` is adapted
+        by `ClassifierGate`.
+    pooling : {pooling}, default="mean"
+        {pooling_text}
+    top_k : int or None, default=None
+        At prediction, evaluate only the k most probable experts of each row.
+    gate_features : sequence of int or str, slice or None, default=None
+        The columns that the gate sees; None for all.
+    init : str, array or callable, default="auto"
+        "auto" races a portfolio of starts; "kmeans", "segments", "tree",
+        "gaussian" and "random" are its kinds. An array holds labels of shape
+        (n_samples,) or responsibilities of shape (n_samples, n_experts); a
+        callable ``init(X, y, n_experts, random_state)`` returns one of them.
+    n_init : int or None, default=None
+        Number of starts, filled up with random ones. None: all kinds once, and
+        more random ones the fewer the rows; a single start where experts are
+        refitted estimators.
+    max_iter : int, default=500
+        Passes over the rows for each start that is run to convergence.
+    tol : float, default=1e-8
+        Stop when the gain to be expected falls below ``tol * (1 + |objective|)``.
+    algorithm : {{"em", "cem", "sem", "stack"}}, default="em"
+        Soft, hard (classification) or stochastic EM; "stack" fits every expert
+        to all rows and the gate to out-of-fold predictions.
+    acceleration : {{"auto", "squarem", "quasi-newton"}} or None, default="auto"
+        "auto" finishes with quasi-Newton steps where gradients exist, else uses
+        SQUAREM where all parts are parametric, else plain EM.
+    shared_dispersion : bool, default=False
+        Tie the experts' dispersions.
+    warm_start : bool, default=False
+        Start the next fit from the responsibilities under this one.
+    random_state : int, RandomState instance or None, default=None
+    n_jobs : int or None, default=None
+        Processes for the starts; threads for the experts' M-steps.
+    verbose : int, default=0
+        1 prints each start that is run to convergence, 2 each pass.
+
+    Attributes
+    ----------
+    gate_ : fitted gate
+    experts_ : list of fitted experts
+    expert_names_ : list of str
+    node_ : the engine's node of gate and experts
+    n_iter_ : int
+        Passes over the rows of the winning start.
+    converged_ : bool
+    objective_trace_ : array of shape (n_passes,)
+        Penalised log-likelihood (nats) of each pass of its long run.
+    n_parameters_ : int
+    search_ : SearchReport
+        What every start reached, how often the best was found, the next maxima.
+    n_features_in_ : int
+    feature_names_in_ : array of shape (n_features_in_,)
+"""
+
+
+class MixtureOfExpertsRegressor(RegressorMixin, MultiOutputMixin, BaseMixtureOfExperts):
+    """Mixture of regressions whose weights depend on x, fitted by EM."""
+
+    _poolings = ("mean", "mode", "top1")
+
+    def predict(self, X, return_std=False):
+        """Predict the response.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        return_std : bool, default=False
+            Also return the standard deviation of the predictive law, same unit
+            as y: noise within experts and disagreement between them.
+
+        Returns
+        -------
+        y : array of shape (n_samples,) or (n_samples, n_outputs)
+        std : array of the same shape, if ``return_std``
+        """
+        distribution = self._law(X, "predict")
+        y = like(X, getattr(distribution, self.pooling))
+        if not return_std:
+            return y
+        return y, like(X, np.sqrt(distribution.variance))
+
+    def _default_expert(self):
+        return LinearExpert()
+
+    def _n_classes(self):
+        return None
+
+    def _learn_target(self, y):
+        self._n_target_dims = y.ndim
+        return y
+
+    def _check_target(self, y):
+        """Return y as finite floats."""
+        try:
+            y = np.asarray(y, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"y must be numeric for a regressor: {error}") from error
+        if not np.isfinite(y).all():
+            raise ValueError(
+                "Input y contains NaN or infinity: first in row "
+                f"{int(np.argwhere(~np.isfinite(y))[0][0])}."
+            )
+        return y
+
+    def _encode_target(self, y):
+        return y
+
+
+class MixtureOfExpertsClassifier(ClassifierMixin, BaseMixtureOfExperts):
+    """Mixture of classifiers whose weights depend on x, fitted by EM."""
+
+    _poolings = ("mean", "mode", "top1", "vote")
+
+    def predict(self, X):
+        """Predict the class of each row, of shape (n_samples,)."""
+        proba = self._proba(X, "predict")
+        classes = self.classes_[proba.argmax(axis=1)]
+        return like(X, classes) if classes.dtype.kind in "biuf" else classes
+
+    def predict_proba(self, X):
+        """Return class probabilities of shape (n_samples, n_classes).
+
+        "mean" and "mode" weigh the experts' probabilities with the gate; "top1"
+        takes those of the most probable expert; "vote" gives each class the
+        gate's weight of the experts that prefer it.
+        """
+        return like(X, self._proba(X, "predict_proba"))
+
+    def predict_log_proba(self, X):
+        """Return log class probabilities of shape (n_samples, n_classes)."""
+        proba = self._proba(X, "predict_log_proba")
+        return like(X, np.log(np.maximum(proba, np.finfo(float).tiny)))
+
+    def _proba(self, X, method):
+        distribution = self._law(X, method)
+        if self.pooling == "top1":
+            return distribution.top1
+        if self.pooling != "vote":
+            return distribution.mean
+        votes = np.zeros_like(distribution.mean)
+        choice = distribution.means.argmax(axis=2)
+        rows = np.arange(len(distribution))
+        for k in range(choice.shape[1]):
+            votes[rows, choice[:, k]] += distribution.gate[:, k]
+        return votes
+
+    def _default_expert(self):
+        return LogisticExpert()
+
+    def _n_classes(self):
+        return self.classes_.size
+
+    def _check_target(self, y):
+        """Return y as one column of labels."""
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+        return y
+
+    def _learn_target(self, y):
+        """Learn the classes of the rows of positive weight; return codes."""
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if self.classes_.size < 2:
+            raise ValueError(
+                "y must hold at least two classes, got one class: "
+                f"{self.classes_[0]!r}."
+            )
+        return codes
+
+    def _encode_target(self, y):
+        """Return codes of labels that were seen in fit."""
+        codes = np.searchsorted(self.classes_, y).clip(max=self.classes_.size - 1)
+        unknown = self.classes_[codes] != y
+        if unknown.any():
+            raise ValueError(
+                f"y holds labels that were not seen in fit: {np.unique(y[unknown])}; "
+                f"known classes are {self.classes_}."
+            )
+        return codes
+
+
+MixtureOfExpertsRegressor.__doc__ += _PARAMETERS.format(
+    default="`LinearExpert`",
+    pooling='{"mean", "top1", "mode"}',
+    pooling_text=(
+        "Point of the law that ``predict`` returns: gate-weighted mean, the mean of\n"
+        "        the most probable expert, or the point of highest density."
+    ),
+)
+MixtureOfExpertsClassifier.__doc__ += _PARAMETERS.format(
+    default="`LogisticExpert`",
+    pooling='{"mean", "top1", "mode", "vote"}',
+    pooling_text=(
+        "How the experts' probabilities are combined; see ``predict_proba``."
+    ),
+)

@@ -1,0 +1,157 @@
+"""The floors of the library: who may import whom, and how large a part may grow.
+
+A module imports only lower floors, or earlier names of its own line. Read from
+the source with `ast`, so an import inside a function counts too.
+"""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "skmoe"
+
+# floor: its lines, each from the bottom up. A package's own name is its __init__;
+# lines of one floor know nothing of each other.
+FLOORS = {
+    0: ["exceptions _xp _sklearn _blocks _multinomial _truth _tables datasets"],
+    1: ["_protocols likelihoods distribution"],
+    2: [
+        "gates._constant gates._covariance gates._softmax gates._gaussian "
+        "gates._classifier gates",
+        "experts._rows experts._weights experts._calibration experts._heads "
+        "experts._fitting experts._adapted experts._adapter experts._linear_kernel "
+        "experts._linear experts._logistic_kernel experts._logistic experts",
+    ],
+    3: [
+        "em._segments em._starts em._monitor em._accelerate em._node em._fused "
+        "em._loop em._search em._build em"
+    ],
+    4: ["_base mixture"],
+    5: [],
+    6: ["skmoe"],
+}
+PLACES = {
+    name: (floor, line, place)
+    for floor, lines in FLOORS.items()
+    for line, names in enumerate(lines)
+    for place, name in enumerate(names.split())
+}
+PRIVATE_DOOR = "_sklearn"
+MAX_LINES, MAX_BODY = 400, 40
+
+
+def modules():
+    found = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(p for p in parts if p != "__init__") or "skmoe"] = path
+    return found
+
+
+MODULES = modules()
+
+
+def internal_imports(tree):
+    """Yield the modules of this package that a module imports."""
+    for dotted, names in imports(tree):
+        if dotted.split(".")[0] == "skmoe":
+            inner = dotted.partition(".")[2]
+            for name in names or [None]:
+                child = f"{inner}.{name}".lstrip(".")
+                yield child if child in MODULES else inner or "skmoe"
+
+
+def imports(tree):
+    """Yield (dotted module, imported names) of every import statement."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, []) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield "." * node.level + (node.module or ""), [a.name for a in node.names]
+
+
+def upward(name, tree):
+    """List the imports that break the floors."""
+    floor, line, place = PLACES[name]
+    wrong = []
+    for target in internal_imports(tree):
+        other = PLACES.get(target)
+        if other is None:
+            wrong.append(f"{target}, which is not in FLOORS")
+        elif not (
+            other[0] < floor or (other[:2] == (floor, line) and other[2] < place)
+        ):
+            wrong.append(f"{target} of floor {other[0]}")
+    return wrong
+
+
+def private_names(tree):
+    """List the private scikit-learn names that a module imports."""
+    return [
+        f"{dotted}: {', '.join(names)}"
+        for dotted, names in imports(tree)
+        if dotted.split(".")[0] == "sklearn"
+        and any(part.startswith("_") for part in [*dotted.split("."), *names])
+    ]
+
+
+def long_bodies(tree):
+    """List the functions whose body, docstring not counted, is too long."""
+    wrong = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            documented = ast.get_docstring(node) is not None
+            body = node.body[1:] if documented else node.body
+            length = node.end_lineno - body[0].lineno + 1 if body else 0
+            if length > MAX_BODY:
+                wrong.append(f"{node.name}: {length} lines")
+    return wrong
+
+
+def test_every_module_has_a_place():
+    assert sorted(set(MODULES) - set(PLACES)) == [], "give these a place in FLOORS"
+    assert sorted(set(PLACES) - set(MODULES)) == [], "take these out of FLOORS"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_module_keeps_the_rules(name):
+    source = MODULES[name].read_text(encoding="utf-8")
+    tree = ast.parse(source)
+    assert name in PLACES, f"{name} has no floor: add it to FLOORS"
+    assert upward(name, tree) == []
+    assert [dotted for dotted, _ in imports(tree) if dotted.startswith(".")] == []
+    assert name == PRIVATE_DOOR or private_names(tree) == []
+    assert long_bodies(tree) == []
+    assert len(source.splitlines()) <= MAX_LINES
+    assert "utils" not in name.split(".")
+
+
+@pytest.mark.parametrize(
+    ("guard", "bad", "good"),
+    [
+        (lambda t: upward("_protocols", t), "import skmoe.em", "import skmoe._xp"),
+        (lambda t: upward("_protocols", t), "from skmoe import em", "import numpy"),
+        (
+            lambda t: upward("gates", t),
+            "def f():\n from skmoe.experts import LinearExpert",
+            "from skmoe.gates._softmax import SoftmaxGate",
+        ),
+        (lambda t: upward("em", t), "import skmoe", "from skmoe import _protocols"),
+        (
+            private_names,
+            "from sklearn.utils._array_api import get_namespace",
+            "from sklearn.utils import check_random_state",
+        ),
+        (private_names, "from sklearn.base import _fit_context", "import sklearn.base"),
+        (
+            long_bodies,
+            "def f():\n" + " x = 1\n" * (MAX_BODY + 1),
+            "def f():\n 'Doc.'\n" + " x = 1\n" * MAX_BODY,
+        ),
+    ],
+    ids=["higher", "higher-name", "sibling", "root", "private", "private-name", "body"],
+)
+def test_guards_see_what_they_guard_against(guard, bad, good):
+    assert guard(ast.parse(bad))
+    assert not guard(ast.parse(good))
