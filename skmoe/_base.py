@@ -1,9 +1,9 @@
 """The estimator shell: validation, starts, the fit, and everything read off it.
 
 The data path of a fit: `fit` validates and drops rows of weight zero, makes a
-node of gate and experts (`_arguments`), binds it to the rows (`em._build`), races
-the starts (`em._search`) through the loop of EM (`em._loop`), and keeps gate,
-experts and a report of the search.
+node of gate and experts (`_arguments`) and hands it to `em._fit`, which binds it
+to the rows (`em._build`) and races the starts (`em._search`) through the loop of
+EM (`em._loop`). What comes back is kept: gate, experts, a report of the search.
 """
 
 import warnings
@@ -42,25 +42,15 @@ from skmoe._sklearn import (
     raise_for_params,
 )
 from skmoe._xp import like, to_numpy
-from skmoe.em._build import (
-    assignment,
-    build_problem,
-    differ,
-    start_data,
-    write_back,
-)
-from skmoe.em._fused import FusedNode
+from skmoe.em._build import assignment
+from skmoe.em._fit import FitOptions, fit_node
 from skmoe.em._node import Node
-from skmoe.em._search import SearchReport, finish, race
 from skmoe.em._stack import fit_stack
-from skmoe.em._starts import Start, portfolio
-from skmoe.em._tend import tend
+from skmoe.em._starts import Start
 from skmoe.experts._adapter import warn_about_weights
 
 __all__ = ["BaseMixtureOfExperts"]
 
-# Starts are raced on at most so many rows; the finalists go on with all.
-RACE_ROWS = 20_000
 # A refit starts from the old responsibilities: the gate needs some steps there.
 WARM_GATE_STEPS = 8
 
@@ -248,19 +238,14 @@ class BaseMixtureOfExperts(
             if self.algorithm == "stack":
                 report, best = fit_stack(node, X, y, weight, n_classes)
             else:
-                report, best = self._climb(
-                    node, X, y, weight, n_classes, rng, keep, reporter
-                )
-                node, best = tend(
+                node, report, best = fit_node(
                     node,
-                    best,
                     X,
                     y,
                     weight,
                     n_classes,
-                    named=bool(self._named_experts),
-                    fresh=lambda size: self._make_node(rng, weight.size, size),
-                    options=self._finish_options(node),
+                    self._fit_options(rng, weight.size, reporter),
+                    self._given_starts(node, X, y, rng, keep),
                 )
         self._set_fitted(node, report, best, kind)
         node.forget()
@@ -347,64 +332,34 @@ class BaseMixtureOfExperts(
             n_jobs=self.n_jobs,
         )
 
-    def _climb(self, node, X, y, weight, n_classes, rng, keep, reporter):
-        """Race the starts, run the best to convergence, fill the node."""
-        problem = build_problem(node, X, y, weight, n_classes)
-        small, starts = self._starts(problem, node, X, y, weight, n_classes, rng, keep)
-        finalists, others = race(
-            small,
-            starts,
-            exact=self._finish_options(node)["exact"],
-            passes=self.max_iter,
-            n_jobs=self.n_jobs if len(starts) > 1 else None,
-        )
-        runs = finish(
-            problem,
-            finalists,
-            on_pass=reporter.hook(problem, node),
-            **self._finish_options(node),
-        )
-        best = runs[0]
-        problem.restore(best.state)
-        problem.e_step()
-        write_back(problem, node)
-        return SearchReport.from_runs(runs, others), best
-
-    def _finish_options(self, node):
-        """Return how a run is taken to convergence."""
-        return {
-            "max_iter": self.max_iter,
-            "tol": self.tol,
-            "acceleration": self.acceleration if self.algorithm == "em" else None,
-            "exact": node.exact_m_step and self.algorithm != "sem",
-        }
-
-    def _starts(self, problem, node, X, y, weight, n_classes, rng, keep):
-        """Return the problem to race on, and the starts."""
-        n_experts = len(node.experts)
+    def _given_starts(self, node, X, y, rng, keep):
+        """Return the starts that the user gives, or None for the portfolio."""
         if self.warm_start and hasattr(self, "node_"):
-            return problem, [self._warm_start(node, X, y)]
-        if not isinstance(self.init, str):
-            count = (self.n_init or 1) if callable(self.init) else 1
-            given = (
-                start_from_init(self.init, X, y, n_experts, rng, keep)
-                for _ in range(count)
-            )
-            return problem, [Start("init", resp) for resp in given]
-        if n_experts == 1 or (self.init == "auto" and differ(node.experts)):
-            # Experts of different kinds tell themselves apart.
-            resp = np.full((n_experts, weight.size), 1.0 / n_experts)
-            return problem, [Start("together", resp)]
-        rows = slice(None)
-        small = problem
-        if isinstance(problem, FusedNode) and weight.size > RACE_ROWS:
-            rows = np.sort(rng.permutation(weight.size)[:RACE_ROWS])
-            small = problem.subset(rows)
-        data = start_data(node, X[rows], y[rows], small.weight, n_classes)
-        n_init = self.n_init
-        if n_init is None and problem.parameters is None:
-            n_init = 1  # each pass refits every estimator: no portfolio
-        return small, list(portfolio(self.init, n_init, data, rng))
+            return [self._warm_start(node, X, y)]
+        if isinstance(self.init, str):
+            return None
+        count = (self.n_init or 1) if callable(self.init) else 1
+        size = len(node.experts)
+        return [
+            Start("init", start_from_init(self.init, X, y, size, rng, keep))
+            for _ in range(count)
+        ]
+
+    def _fit_options(self, rng, n_samples, reporter):
+        """Return how the engine is to fit."""
+        return FitOptions(
+            init=self.init,
+            n_init=self.n_init,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            acceleration=self.acceleration,
+            algorithm=self.algorithm,
+            n_jobs=self.n_jobs,
+            rng=rng,
+            fresh=lambda size: self._make_node(rng, n_samples, size),
+            named=bool(self._named_experts),
+            on_pass=reporter.hook,
+        )
 
     def _warm_start(self, node, X, y):
         if len(self.node_.experts) != len(node.experts):

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skmoe._blocks import half_products, row_blocks, unpack_grams
+from skmoe._blocks import half_products, row_blocks
+from skmoe.em._node import posterior
 
 __all__ = ["FusedNode"]
 
@@ -155,6 +156,16 @@ class FusedNode:
         for group in self.groups:
             group.hand_out(self.total_weight)
         return log_lik
+
+    def responsibilities(self) -> Array:
+        """Return responsibilities at the current parameters, in one array."""
+        resp = np.empty((self.gate.n_experts, self.weight.size))
+        self.experts.reset()
+        for rows in row_blocks(self.weight.size):
+            joint = self.experts.log_prob(self.groups[0].matrix[:, rows], self.y[..., rows])
+            joint += self.gate.log_proba(self.groups[-1].matrix[:, rows])
+            resp[:, rows] = posterior(joint)[0]
+        return resp
 
     def _posterior(self, joint: Array) -> tuple[Array, Array]:
         """Return responsibilities and log densities of a block; uses up joint."""

@@ -272,6 +272,10 @@ class NodeProblem:
         """Fit all parts to the responsibilities of the last E-step."""
         self._m_step(self.node.resp)
 
+    def responsibilities(self) -> Array:
+        """Return responsibilities at the current parameters."""
+        return posterior(self.node.joint(self.X, self.y))[0]
+
     def _m_step(self, resp: Array) -> None:
         with self._in_pass():
             self.node.m_step_to(self.X, self.y, self.weight, resp)

@@ -11,15 +11,18 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from skmoe.em._loop import climb
 from skmoe.em._monitor import Monitor
-from skmoe.em._starts import Start
+from skmoe.em._starts import Start, StartData, swaps
 
-__all__ = ["Run", "SearchReport", "finish", "race"]
+__all__ = ["Run", "SearchReport", "finish", "improve", "race"]
 
 Array = NDArray[np.float64]
 
-# Passes of each round, and how many runs go on to it.
-FIRST_ROUND, SECOND_ROUND = 4, 8
-SECOND_FIELD, FINALISTS = 8, 3
+# Passes of each round. A run's height after a few passes says little about where
+# it ends, so a good part of the field goes on: half, then half of that, but on
+# large data, where there are few starts, not less than these.
+FIRST_ROUND, SECOND_ROUND = 4, 10
+SECOND_FIELD, FINALISTS = 6, 3
+SWAP_PASSES = 25
 
 
 @dataclass
@@ -104,16 +107,24 @@ def _run(
     return run
 
 
-def _open(problem: Any, start: Start, passes: int, exact: bool) -> Run:
+def _open(
+    problem: Any, start: Start, passes: int, exact: bool, acceleration: str | None
+) -> Run:
     problem.start(start.resp, start.gate_steps)
     run = Run(start.name, -np.inf, problem.state(), np.zeros(0))
-    monitor = Monitor(1e-10, problem.total_weight, exact=exact)
-    return _run(problem, run, passes, None, monitor)
+    return _continue(problem, run, passes, exact, acceleration)
 
 
-def _continue(problem: Any, run: Run, passes: int, exact: bool) -> Run:
-    monitor = Monitor(1e-10, problem.total_weight, exact=exact)
-    return _run(problem, run, passes, None, monitor)
+def _continue(
+    problem: Any,
+    run: Run,
+    passes: int,
+    exact: bool,
+    acceleration: str | None,
+    tol: float = 1e-8,
+) -> Run:
+    monitor = Monitor(tol, problem.total_weight, exact=exact)
+    return _run(problem, run, passes, acceleration, monitor)
 
 
 def race(
@@ -122,6 +133,7 @@ def race(
     *,
     exact: bool,
     passes: int,
+    acceleration: str | None,
     n_jobs: int | None,
 ) -> tuple[list[Run], list[Run]]:
     """Run all starts a little and the better ones a little more.
@@ -134,6 +146,8 @@ def race(
         Whether a fall of the objective is a fault.
     passes : int
         Largest number of passes of a round.
+    acceleration : str or None
+        As for `climb`, from the second round on.
     n_jobs : int or None
         Processes that share the starts.
 
@@ -145,13 +159,12 @@ def race(
     if len(starts) == 1:
         problem.start(starts[0].resp, starts[0].gate_steps)
         return [Run(starts[0].name, -np.inf, problem.state(), np.zeros(0))], []
-    runs = _each(_open, problem, starts, min(FIRST_ROUND, passes), exact, n_jobs)
-    runs.sort(key=lambda run: run.rank, reverse=True)
-    chosen, out = _distinct(runs, SECOND_FIELD)
-    passes = min(SECOND_ROUND, passes)
-    chosen = _each(_continue, problem, chosen, passes, exact, n_jobs)
-    chosen.sort(key=lambda run: run.rank, reverse=True)
-    finalists, more = _distinct(chosen, FINALISTS)
+    first = (min(FIRST_ROUND, passes), exact, None)
+    runs = _each(_open, problem, starts, first, n_jobs)
+    chosen, out = _distinct(runs, max(SECOND_FIELD, len(runs) // 2))
+    second = (min(SECOND_ROUND, passes), exact, acceleration)
+    chosen = _each(_continue, problem, chosen, second, n_jobs)
+    finalists, more = _distinct(chosen, max(FINALISTS, len(runs) // 4))
     return finalists, more + out
 
 
@@ -159,18 +172,17 @@ def _each(
     function: Callable[..., Run],
     problem: Any,
     items: Iterable[Any],
-    passes: int,
-    exact: bool,
+    arguments: tuple[Any, ...],
     n_jobs: int | None,
 ) -> list[Run]:
+    """Apply a function to a problem and each item; return runs, best first."""
     if n_jobs is None or n_jobs == 1:
-        return [function(problem, item, passes, exact) for item in items]
-    return list(
-        Parallel(n_jobs=n_jobs)(
-            delayed(function)(copy.copy(problem), item, passes, exact)
-            for item in items
+        runs = [function(problem, item, *arguments) for item in items]
+    else:
+        runs = Parallel(n_jobs=n_jobs)(
+            delayed(function)(copy.copy(problem), item, *arguments) for item in items
         )
-    )
+    return sorted(runs, key=lambda run: run.rank, reverse=True)
 
 
 def _distinct(runs: list[Run], most: int) -> tuple[list[Run], list[Run]]:
@@ -214,15 +226,63 @@ def finish(
         if monitor.stopped and hook is not None:
             break
     best = max(done, key=lambda run: run.rank)
-    slack = 1e-6 * (1.0 + abs(best.objective))
     ties = [
-        run
-        for run in done
-        if run.degenerate == best.degenerate and run.objective >= best.objective - slack
+        run for run in done if run.degenerate == best.degenerate and _tied(run, best)
     ]
     done.sort(key=lambda run: run.rank, reverse=True)
     done.remove(ties[0])
     return [ties[0], *done]
+
+
+def improve(
+    problem: Any,
+    best: Run,
+    data: StartData,
+    rng: Any,
+    n_swaps: int,
+    *,
+    max_iter: int,
+    tol: float,
+    acceleration: str | None,
+    exact: bool,
+) -> tuple[Run, list[Run]]:
+    """Take one expert after another out of the best fit and put it elsewhere.
+
+    Starts scatter all experts at once; where most of them are in place already,
+    moving a single one finds better maxima far more often (Ueda et al. 2000 for
+    Gaussian mixtures). Short runs decide, and a promising one is run to its end.
+
+    Returns
+    -------
+    best : Run
+        The given run, or a better one.
+    tried : list of Run
+        Runs that were taken to convergence without becoming the best.
+    """
+    problem.restore(best.state)
+    moves = swaps(data, problem.responsibilities(), rng)
+    tried: list[Run] = []
+    for _ in range(n_swaps):
+        run = _open(problem, next(moves), min(SWAP_PASSES, max_iter), exact, acceleration)
+        # EM's last nats come slowly: what is near may still pass the best.
+        if run.objective < best.objective - 3.0 or _same_basin(run, best):
+            continue
+        if not run.converged:
+            run = _continue(problem, run, max_iter, exact, acceleration, tol)
+        if run.rank <= best.rank or _tied(run, best):
+            tried.append(run)
+            continue
+        tried.append(best)
+        best = run
+        problem.restore(best.state)
+        moves = swaps(data, problem.responsibilities(), rng)
+    return best, tried
+
+
+def _tied(run: Run, other: Run) -> bool:
+    """Return whether two runs end within rounding of each other."""
+    slack = 1e-6 * (1.0 + abs(other.objective))
+    return abs(run.objective - other.objective) <= slack
 
 
 def _bind(on_pass: Callable[[Run, float], bool], run: Run) -> Callable[[float], bool]:

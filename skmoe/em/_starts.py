@@ -17,7 +17,15 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skmoe.em._segments import Segmenter
 
-__all__ = ["KINDS", "Start", "StartData", "portfolio", "soften"]
+__all__ = [
+    "KINDS",
+    "Start",
+    "StartData",
+    "n_random_starts",
+    "portfolio",
+    "soften",
+    "swaps",
+]
 
 Array = NDArray[np.float64]
 
@@ -180,8 +188,12 @@ def segments_start(data: StartData, rng: Any) -> Iterator[Start]:
 def tree_start(data: StartData, rng: Any) -> Iterator[Start]:
     """Grow a model tree of n_experts leaves."""
     labels = data.segmenter.tree_labels(data.n_experts)
-    if labels is not None:
-        yield Start("tree", soften(labels, data.n_experts))
+    if labels is None:
+        return
+    yield Start("tree", soften(labels, data.n_experts))
+    if not data.constant_gate:
+        resp = soften(labels, data.n_experts, 1.0)
+        yield Start("tree_sharp", resp, SHARP_GATE_STEPS)
 
 
 def gaussian_start(data: StartData, rng: Any) -> Iterator[Start]:
@@ -222,15 +234,7 @@ def _weighted_draws(data: StartData, rng: Any) -> Callable[[int], Array]:
 
 def _subset_resp(data: StartData, draws: Callable[[int], Array]) -> Array:
     """Assign rows to the best of K regressions on a few random rows each."""
-    n, p = data.expert_X.shape
-    design = np.column_stack([np.ones(n), data.expert_X])
-    error = np.empty((data.n_experts, n))
-    for k in range(data.n_experts):
-        rows = draws(p + 3)
-        gram = design[rows].T @ design[rows]
-        gram[np.diag_indices(p + 1)] += 1e-3
-        coef = np.linalg.solve(gram, design[rows].T @ data.target[rows])
-        error[k] = ((data.target - design @ coef) ** 2).sum(axis=1)
+    error = np.stack([_subset_error(data, draws) for _ in range(data.n_experts)])
     return soften(error.argmin(axis=0), data.n_experts, 0.9)
 
 
@@ -240,6 +244,49 @@ def _centre_resp(data: StartData, draws: Callable[[int], Array]) -> Array:
     centres = points[draws(data.n_experts)]
     distance = (centres**2).sum(axis=1)[:, None] - 2.0 * centres @ points.T
     return soften(distance.argmin(axis=0), data.n_experts, 0.9)
+
+
+def swaps(data: StartData, resp: Array, rng: Any) -> Iterator[Start]:
+    """Yield starts that take one expert out of a fit and put it elsewhere.
+
+    The rows of a random expert go to the others; its place is taken by a
+    regression on a few random rows (or a centre at a random row), which gets the
+    rows that it explains better than average.
+    """
+    draws = _weighted_draws(data, rng)
+    turn = 0
+    while True:
+        victim = int(rng.randint(data.n_experts))
+        moved = np.array(resp)
+        moved[victim] = 0.0
+        moved += 1e-12
+        moved[victim] = 0.0
+        moved /= moved.sum(axis=0)
+        subsets = turn % 2 == 0 and not data.classes
+        error = _subset_error(data, draws) if subsets else _centre_error(data, draws)
+        share = 1.0 / data.n_experts if turn % 4 < 2 else 0.5 / data.n_experts
+        near = error <= np.quantile(error, share)
+        moved[:, near] *= 1.0 - CONFIDENCE
+        moved[victim, near] = CONFIDENCE
+        turn += 1
+        yield Start("swap", moved)
+
+
+def _subset_error(data: StartData, draws: Callable[[int], Array]) -> Array:
+    """Return squared errors of one regression on a few random rows."""
+    n, p = data.expert_X.shape
+    rows = draws(p + 3)
+    design = np.column_stack([np.ones(n), data.expert_X])
+    gram = design[rows].T @ design[rows]
+    gram[np.diag_indices(p + 1)] += 1e-3
+    coef = np.linalg.solve(gram, design[rows].T @ data.target[rows])
+    return ((data.target - design @ coef) ** 2).sum(axis=1)
+
+
+def _centre_error(data: StartData, draws: Callable[[int], Array]) -> Array:
+    """Return squared distances from one random row, in x and y."""
+    points = np.hstack([data.gate_X, data.target])
+    return ((points - points[draws(1)[0]]) ** 2).sum(axis=1)
 
 
 KINDS: dict[str, Callable[[StartData, Any], Iterator[Start]]] = {
@@ -274,7 +321,7 @@ def portfolio(
     else:
         kinds = [KINDS[init]] if init != "random" else []
     if n_init is None:
-        n_random = n_random_starts(data.weight.size) if init == "auto" else 0
+        n_random = n_random_starts(data)[0] if init == "auto" else 0
         n_random = 10 if init == "random" else n_random
     else:
         n_random = n_init
@@ -290,6 +337,12 @@ def portfolio(
         yield start
 
 
-def n_random_starts(n_samples: int) -> int:
-    """Return how many random starts a fit by default makes."""
-    return int(np.clip(8000 // max(n_samples, 1), 4, 40))
+def n_random_starts(data: StartData) -> tuple[int, int]:
+    """Return how many random starts, and how many swaps, a fit makes by default.
+
+    A pass costs about n_samples * n_experts * n_columns; where that is little,
+    a thorough search fits into the time of a few long runs on larger data.
+    """
+    n, d = data.expert_X.shape
+    affordable = 160_000 // max(n * data.n_experts * (d + 1), 1)
+    return int(np.clip(affordable, 4, 30)), int(np.clip(affordable - 4, 0, 40))
