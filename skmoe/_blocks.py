@@ -118,10 +118,7 @@ def _column_moments(X, weight):
     """Return weighted mean, standard deviation and largest size of each column."""
     total = weight.sum()
     if sparse.issparse(X):
-        mean = np.asarray(X.T @ weight).ravel() / total
-        square = np.asarray(X.multiply(X).T @ weight).ravel() / total
-        deviation = np.sqrt(np.maximum(square - mean**2, 0.0))
-        return mean, deviation, np.sqrt(square)
+        return _sparse_moments(X, weight)
     mean = weight @ X / total
     square = np.zeros_like(mean)
     size = np.zeros_like(mean)
@@ -129,6 +126,27 @@ def _column_moments(X, weight):
         error = X[rows] - mean
         square += weight[rows] @ (error * error)
         np.maximum(size, np.abs(X[rows]).max(axis=0), out=size)
+    return mean, np.sqrt(square / total), size
+
+
+def _sparse_moments(X, weight):
+    """Return the same for CSR input, in two passes over what is stored."""
+    total = weight.sum()
+    row_of = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
+    stored_weight, n_columns = weight[row_of], X.shape[1]
+
+    def column_sums(values):
+        return np.bincount(X.indices, weights=values, minlength=n_columns)
+
+    mean = column_sums(stored_weight * X.data) / total
+    error = X.data - mean[X.indices]
+    square = column_sums(stored_weight * error * error)
+    # The zeros that are not stored lie at distance |mean|.
+    zeros = np.maximum(total - column_sums(stored_weight), 0.0)
+    zeros[zeros < 1e-12 * total] = 0.0
+    square += zeros * mean * mean
+    size = np.zeros(n_columns)
+    np.maximum.at(size, X.indices, np.abs(X.data))
     return mean, np.sqrt(square / total), size
 
 

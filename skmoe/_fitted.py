@@ -1,6 +1,7 @@
 """What can be read off a fitted mixture."""
 
 import numpy as np
+from scipy import special
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -17,7 +18,9 @@ class FittedMixture:
     """Densities, responsibilities, gate and experts of a fitted mixture.
 
     Methods return arrays of the kind of X: NumPy arrays for lists, data frames
-    and NumPy, tensors for tensors.
+    and NumPy, tensors for tensors. With ``top_k`` all of them but `gate_proba`,
+    `apply` and `predict_experts` describe the law that is left after the other
+    experts of each row are skipped.
     """
 
     def predict_distribution(self, X):
@@ -37,22 +40,47 @@ class FittedMixture:
         return self._law(X, "predict_distribution")
 
     def _law(self, X, method):
-        return law(self.node_, self._check_new(X, method), self.top_k)
+        checked = self._check_new(X, method)
+        return law(self.node_, checked, self.top_k)
 
     def gate_proba(self, X):
-        """Return gate probabilities of shape (n_samples, n_experts)."""
+        """Return how probable each expert is, given x alone.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        gate_proba : array of shape (n_samples, n_experts)
+            Rows sum to 1.
+        """
         checked = self._check_new(X, "gate_proba")
         view = take_columns(checked, self.node_.gate_columns)
         return like(X, np.exp(self.gate_.log_proba(view)))
 
     def apply(self, X):
-        """Return the index of the most probable expert of each row."""
+        """Return the most probable expert of each row, given x alone.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        index : array of int of shape (n_samples,)
+            Positions in ``experts_``.
+        """
         checked = self._check_new(X, "apply")
         view = take_columns(checked, self.node_.gate_columns)
         return like(X, np.asarray(self.gate_.log_proba(view)).argmax(axis=1))
 
     def predict_experts(self, X):
         """Return what each expert predicts.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
 
         Returns
         -------
@@ -66,65 +94,123 @@ class FittedMixture:
     def responsibilities(self, X, y):
         """Return the posterior probability of each expert, given x and y.
 
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+
         Returns
         -------
         resp : array of shape (n_samples, n_experts)
         """
-        joint = self._joint(X, y, "responsibilities")
-        resp = np.exp(joint - joint.max(axis=0))
-        return like(X, (resp / resp.sum(axis=0)).T)
+        distribution, y = self._law_at(X, y, "responsibilities")
+        return like(X, distribution.responsibilities(y))
 
     def log_prob(self, X, y):
-        """Return ``log p(y | x)`` of each row in nats, of shape (n_samples,)."""
-        return like(X, self._row_log_prob(X, y, "log_prob"))
+        """Return ``log p(y | x)`` of each row in nats.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+
+        Returns
+        -------
+        log_prob : array of shape (n_samples,)
+        """
+        distribution, y = self._law_at(X, y, "log_prob")
+        return like(X, distribution.log_prob(y))
 
     def log_likelihood(self, X, y, sample_weight=None):
-        """Return the weighted sum of log densities in nats.
+        """Return the weighted sum of log densities.
 
         For a classification the densities are probabilities. Penalties are not
         part of it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        log_likelihood : float
+            In nats.
         """
-        log_prob = self._row_log_prob(X, y, "log_likelihood")
-        weight = check_sample_weight(to_numpy(sample_weight), log_prob)
-        return float(weight @ log_prob)
+        return self._evidence(X, y, sample_weight, "log_likelihood")[0]
 
     def aic(self, X, y, sample_weight=None):
-        """Return Akaike's criterion, ``2 n_parameters - 2 log_likelihood``."""
-        fit = self.log_likelihood(X, y, sample_weight)
+        """Return Akaike's criterion, ``2 n_parameters - 2 log_likelihood``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        aic : float
+            Lower is better.
+        """
+        fit, _, _ = self._evidence(X, y, sample_weight, "aic")
         return 2.0 * self.n_parameters_ - 2.0 * fit
 
     def bic(self, X, y, sample_weight=None):
-        """Return Schwarz's criterion, with log of the total weight of the rows."""
-        log_prob = self._row_log_prob(X, y, "bic")
-        weight = check_sample_weight(to_numpy(sample_weight), log_prob)
-        fit = float(weight @ log_prob)
-        return self.n_parameters_ * float(np.log(weight.sum())) - 2.0 * fit
+        """Return Schwarz's criterion, with log of the total weight of the rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        bic : float
+            Lower is better.
+        """
+        fit, total, _ = self._evidence(X, y, sample_weight, "bic")
+        return self.n_parameters_ * float(np.log(total)) - 2.0 * fit
 
     def icl(self, X, y, sample_weight=None):
         """Return BIC plus twice the entropy of the responsibilities.
 
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        icl : float
+            Lower is better.
+
+        References
+        ----------
         Biernacki, C., Celeux, G. and Govaert, G. (2000). Assessing a mixture
         model for clustering with the integrated completed likelihood. IEEE
         Trans. Pattern Anal. Mach. Intell. 22.
         """
-        joint = self._joint(X, y, "icl")
-        weight = check_sample_weight(to_numpy(sample_weight), joint[0])
-        resp = np.exp(joint - joint.max(axis=0))
-        resp /= resp.sum(axis=0)
-        terms = np.zeros_like(resp)
-        np.multiply(resp, np.log(resp, where=resp > 0, out=terms), out=terms)
-        entropy = -float(terms.sum(axis=0) @ weight)
-        return self.bic(X, y, sample_weight) + 2.0 * entropy
+        fit, total, entropy = self._evidence(X, y, sample_weight, "icl")
+        return self.n_parameters_ * float(np.log(total)) - 2.0 * fit + 2.0 * entropy
 
-    def _row_log_prob(self, X, y, method):
+    def _evidence(self, X, y, sample_weight, method):
+        """Return log-likelihood, total weight, and entropy of the experts."""
+        distribution, y = self._law_at(X, y, method)
+        log_prob = distribution.log_prob(y)
+        weight = check_sample_weight(to_numpy(sample_weight), log_prob)
+        resp = distribution.responsibilities(y) if method == "icl" else np.ones((1, 1))
+        entropy = special.entr(resp).sum(axis=1) * weight
+        return float(weight @ log_prob), float(weight.sum()), float(entropy.sum())
+
+    def _law_at(self, X, y, method):
+        """Return the law of the rows of X, and responses as it wants them."""
         checked = self._check_new(X, method)
         y = self._check_response(checked, y)
-        return law(self.node_, checked, self.top_k).log_prob(y)
-
-    def _joint(self, X, y, method):
-        """Return gate plus expert log densities, (n_experts, n_samples)."""
-        checked = self._check_new(X, method)
-        return self.node_.joint(checked, self._check_response(checked, y))
+        return law(self.node_, checked, self.top_k), y
 
     def _check_response(self, X, y):
         """Return responses as the engine wants them.

@@ -97,10 +97,28 @@ class MixtureDistribution:
         -------
         log_prob : array of shape (n_samples,)
         """
-        y = self._check_response(y)
-        joint = self.log_gate + self._each_at("log_prob", y)
-        peak = joint.max(axis=1)
-        return peak + np.log(np.exp(joint - peak[:, None]).sum(axis=1))
+        return _log_sum(self._joint(y))
+
+    def responsibilities(self, y):
+        """Return the posterior probability of each expert, given y.
+
+        Parameters
+        ----------
+        y : array of shape (n_samples[, n_outputs]), or class codes
+
+        Returns
+        -------
+        resp : array of shape (n_samples, n_experts)
+            The gate's probabilities where every density underflows to zero.
+        """
+        joint = self._joint(y)
+        total = _log_sum(joint)[:, None]
+        lost = total == -np.inf
+        return np.exp(np.where(lost, self.log_gate, joint - np.where(lost, 0, total)))
+
+    def _joint(self, y):
+        """Return gate plus expert log densities, (n_samples, n_experts)."""
+        return self.log_gate + self._each_at("log_prob", self._check_response(y))
 
     def cdf(self, y):
         """Return P(Y <= y) of each row, of shape (n_samples,).

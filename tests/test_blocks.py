@@ -114,8 +114,8 @@ def test_solve_a_regular_system(rng, scale, n_right):
     units = np.diag([1.0, scale, 1.0, 1.0, 1.0 / scale])
     matrix = units @ A @ A.T @ units
     x = rng.normal(size=5 if n_right is None else (5, n_right))
-    found = solve_psd(matrix, matrix @ x)
-    np.testing.assert_allclose(found, x, rtol=1e-6)
+    right = units @ A @ A.T @ x
+    np.testing.assert_allclose(units @ solve_psd(matrix, right), x, rtol=1e-8)
 
 
 @pytest.mark.parametrize("n_right", [None, 2])

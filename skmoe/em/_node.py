@@ -234,6 +234,7 @@ class NodeProblem:
         self.node, self.X, self.y, self.weight = node, X, y, weight
         self.n_passes = 0
         self.total_weight = float(weight.sum())
+        self.origin = self.state()
 
     def degenerate(self) -> bool:
         """Return whether an expert has less than one row."""
@@ -257,6 +258,7 @@ class NodeProblem:
     def start(self, resp: Array, gate_steps: int = 1) -> None:
         """Fit all parts to given responsibilities, the gate several times."""
         self.n_passes = 0
+        self.restore(self.origin)
         self._m_step(resp)
         gate_view = take_columns(self.X, self.node.gate_columns)
         for _ in range(gate_steps - 1 if self.node.gate.exact_m_step else 0):
@@ -328,9 +330,10 @@ class NodeProblem:
             if isinstance(kept, np.ndarray):
                 part.parameters = kept
             elif k == 0:
-                self.node.gate = kept
+                self.node.gate = copy.copy(kept)  # the next M-step must not touch it
             else:
-                self.node.experts[k - 1] = (self.node.experts[k - 1][0], kept)
+                name = self.node.experts[k - 1][0]
+                self.node.experts[k - 1] = (name, copy.copy(kept))
 
     @property
     def gradient(self) -> Array:

@@ -340,9 +340,10 @@ def portfolio(
 def n_random_starts(data: StartData) -> tuple[int, int]:
     """Return how many random starts, and how many swaps, a fit makes by default.
 
-    A pass costs about n_samples * n_experts * n_columns; where that is little,
+    A pass costs about rows * n_experts * n_columns; where that is little,
     a thorough search fits into the time of a few long runs on larger data.
     """
-    n, d = data.expert_X.shape
-    affordable = 160_000 // max(n * data.n_experts * (d + 1), 1)
+    rows = float(data.weight.sum())  # not their number: weights are repetitions
+    cost = rows * data.n_experts * (data.expert_X.shape[1] + 1)
+    affordable = 160_000 / max(cost, 1e-300)
     return int(np.clip(affordable, 4, 30)), int(np.clip(affordable - 4, 0, 40))

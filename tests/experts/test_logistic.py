@@ -47,7 +47,7 @@ class TestLogisticRegressionAdapted(ExpertSuite):
         return EstimatorExpert(LogisticRegression(tol=1e-9, max_iter=300))
 
 
-@parametrize_with_checks([LogisticExpert(), LogisticExpert(alpha=0)])
+@parametrize_with_checks([LogisticExpert(), LogisticExpert(alpha=0.1, max_iter=200)])
 def test_estimator_checks(estimator, check):
     check(estimator)
 
@@ -193,11 +193,11 @@ def test_bad_parameters(rng, params, message):
 
 
 def test_one_class(rng):
-    with pytest.raises(ValueError, match="at least two classes in y, got one class: 3"):
+    with pytest.raises(ValueError, match="at least two classes in y, got one class: .*3"):
         LogisticExpert().fit(rng.normal(size=(9, 2)), np.full(9, 3))
     # Rows of weight zero do not count.
     y = np.array([0, 0, 1])
-    with pytest.raises(ValueError, match="got one class: 0"):
+    with pytest.raises(ValueError, match="got one class: .*0"):
         LogisticExpert().fit(np.eye(3), y, sample_weight=[1.0, 1.0, 0.0])
 
 
