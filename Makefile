@@ -8,6 +8,10 @@ PIP_FLAGS ?=
 PIP = $(PY) -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS)
 PYTEST_ARGS ?=
 
+# Tests, examples and pages fit small models: a second OpenMP thread costs more in
+# waiting than it saves, and on a busy machine many times more.
+export OMP_NUM_THREADS ?= 1
+
 # The first one that really starts, is new enough and can build an environment.
 PROBE := import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))
 BASE_PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \

@@ -157,7 +157,7 @@ def growth(simulate, d, k, sizes=(1_000, 10_000, 100_000, 1_000_000, 2_000_000))
 
 
 MEMORY_SCRIPT = """
-import json, resource, sys
+import json, sys
 sys.path[:0] = json.loads(sys.argv[2])
 import numpy as np
 from skmoe import MixtureOfExpertsRegressor
@@ -165,9 +165,13 @@ n, d, k = json.loads(sys.argv[1])
 rng = np.random.default_rng(0)
 X = rng.standard_normal((n, d))
 y = X[:, 0] * np.sign(X[:, 1]) + 0.3 * rng.standard_normal(n)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+# Not getrusage: a child inherits the peak of the process that started it.
+def peak():
+    lines = open("/proc/self/status").read().splitlines()
+    return int(next(x for x in lines if x.startswith("VmHWM")).split()[1]) * 1024
+before = peak()
 MixtureOfExpertsRegressor(n_experts=k, random_state=0).fit(X, y)
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+after = peak()
 print(json.dumps([before, after, X.nbytes]))
 """
 

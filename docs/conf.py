@@ -33,7 +33,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"/plot_",
-    "ignore_pattern": r"/(?!plot_)[^/]*\.py$",
+    "ignore_pattern": r"demo\.py$",
     "backreferences_dir": "generated/backreferences",
     "doc_module": ("skmoe",),
     "reference_url": {"skmoe": None},
@@ -66,5 +66,15 @@ def skip_routing(app, what, name, obj, skip, options):
     return True if generated else skip
 
 
+def quote_shapes(app, what, name, obj, options, lines):
+    """Quote fitted attributes in shapes, such as "(n_features_in_,)".
+
+    reStructuredText takes a word that ends in an underscore for a link.
+    """
+    lines[:] = [re.sub(r"\((\w+_)(?=[,)])", r"(``\1``", line) for line in lines]
+
+
 def setup(app):
     app.connect("autodoc-skip-member", skip_routing)
+    # Before numpydoc, which turns the sections into reStructuredText.
+    app.connect("autodoc-process-docstring", quote_shapes, priority=100)

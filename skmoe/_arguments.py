@@ -8,6 +8,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.utils import get_tags
 
 from skmoe._protocols import Gate
+from skmoe._xp import to_numpy
 from skmoe.em._starts import KINDS
 from skmoe.experts._adapter import as_expert
 from skmoe.gates._classifier import ClassifierGate
@@ -49,14 +50,19 @@ def resolve_experts(experts, n_experts, default, rng, classification):
         If the list is empty or ill-formed, or an expert is of the wrong kind.
     """
     if not isinstance(experts, (list, tuple)):
-        single = default if experts is None else experts
-        entries = [(f"expert{k}", single, None) for k in range(n_experts)]
+        entries = [(f"expert{k}", experts, None) for k in range(n_experts)]
     else:
         entries = [_entry(item) for item in experts]
         _check_names([name for name, _, _ in entries])
+    entries = [(n, default if e is None else e, columns) for n, e, columns in entries]
     named = []
     for name, estimator, _ in entries:
-        expert = as_expert(clone(estimator, safe=False))
+        if isinstance(estimator, type) or not hasattr(estimator, "get_params"):
+            raise TypeError(
+                f"expert {name!r} must be an estimator with get_params and fit, such "
+                f"as Ridge(), got {estimator!r}."
+            )
+        expert = as_expert(clone(estimator))
         _check_kind(name, expert, classification)
         _seed(expert, rng)
         named.append((name, expert))
@@ -77,9 +83,7 @@ def _check_names(names):
         raise ValueError("experts is an empty list; give at least one expert.")
     bad = [name for name in names if not isinstance(name, str) or "__" in name]
     if bad:
-        raise ValueError(
-            f"names of experts must be strings without '__', got {bad!r}."
-        )
+        raise ValueError(f"names of experts must be strings without '__', got {bad!r}.")
     double = sorted({name for name in names if names.count(name) > 1})
     if double:
         raise ValueError(f"names of experts must differ, got {double} twice.")
@@ -145,7 +149,7 @@ def resolve_columns(columns, feature_names, n_features, owner):
     if columns is None:
         return None
     if isinstance(columns, slice):
-        return list(range(n_features))[columns]
+        columns = range(n_features)[columns]
     if isinstance(columns, (str, numbers.Integral)):
         columns = [columns]
     columns = list(columns)
@@ -200,7 +204,12 @@ def start_from_init(init, X, y, n_experts, rng, keep):
         If the shape or the values are wrong.
     """
     given = init(X, y, n_experts, rng) if callable(init) else init
-    array = np.asarray(given)
+    array = np.asarray(to_numpy(given))
+    if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+        raise ValueError(
+            "init: labels or responsibilities must be finite numbers, got "
+            f"{array.ravel()[:5]} ... of type {array.dtype}."
+        )
     if array.shape[:1] == keep.shape:
         array = array[keep]
     n_samples = int(keep.sum())
@@ -248,7 +257,7 @@ def check_finite(X, feature_names, allow_nan):
         return
     if sparse.issparse(X):
         wrong = sparse.coo_array(X)
-        bad = ~np.isfinite(wrong.data)
+        bad = np.isinf(wrong.data) if allow_nan else ~np.isfinite(wrong.data)
         row, column = int(wrong.row[bad][0]), int(wrong.col[bad][0])
         value = wrong.data[bad][0]
     else:

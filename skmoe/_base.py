@@ -8,6 +8,7 @@ EM (`em._loop`). What comes back is kept: gate, experts, a report of the search.
 
 import warnings
 from numbers import Integral, Real
+from typing import ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin
@@ -44,7 +45,7 @@ from skmoe._sklearn import (
 from skmoe._xp import like, to_numpy
 from skmoe.em._build import assignment
 from skmoe.em._fit import FitOptions, fit_node
-from skmoe.em._node import Node
+from skmoe.em._node import Node, posterior
 from skmoe.em._stack import fit_stack
 from skmoe.em._starts import Start
 from skmoe.experts._adapter import warn_about_weights
@@ -64,7 +65,7 @@ class BaseMixtureOfExperts(
 ):
     """What regressor and classifier share; see their docstrings."""
 
-    _parameter_constraints = {
+    _parameter_constraints: ClassVar = {
         "experts": "no_validation",
         "n_experts": [Interval(Integral, 1, None, closed="left")],
         "gate": "no_validation",
@@ -129,7 +130,10 @@ class BaseMixtureOfExperts(
     def _named_experts(self):
         if not isinstance(self.experts, (list, tuple)):
             return []
-        return [(item[0], item[1]) for item in self.experts]
+        entries = [e for e in self.experts if isinstance(e, (list, tuple))]
+        if len(entries) < len(self.experts) or any(len(e) < 2 for e in entries):
+            return []  # ill-formed: refused, with a message, at fit
+        return [(name, expert) for name, expert, *_ in entries]
 
     @_named_experts.setter
     def _named_experts(self, value):
@@ -139,20 +143,46 @@ class BaseMixtureOfExperts(
         ]
 
     def get_params(self, deep=True):
-        """Return parameters; with a list of experts also ``<name>__<param>``."""
+        """Return the parameters.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Also return the parameters of nested parts: ``experts__<param>``, or
+            ``<name>`` and ``<name>__<param>`` for a list of experts.
+
+        Returns
+        -------
+        params : dict
+        """
         if isinstance(self.experts, (list, tuple)) and deep:
             return self._get_params("_named_experts", deep=True)
         return super().get_params(deep=deep)
 
     def set_params(self, **params):
-        """Set parameters, also nested ones such as ``experts__alpha``."""
+        """Set parameters, also nested ones such as ``experts__alpha``.
+
+        Parameters
+        ----------
+        **params : dict
+            As `get_params` names them.
+
+        Returns
+        -------
+        self : estimator
+        """
         if "experts" in params:
             self.experts = params.pop("experts")
         self._set_params("_named_experts", **params)
         return self
 
     def get_metadata_routing(self):
-        """Return which metadata ``fit`` takes and passes on to the experts."""
+        """Return which metadata ``fit`` takes and passes on to the experts.
+
+        Returns
+        -------
+        routing : MetadataRouter
+        """
         router = MetadataRouter(owner=self).add_self_request(self)
         mapping = MethodMapping().add(caller="fit", callee="fit")
         for name, expert in self._named_experts or [("experts", self.experts)]:
@@ -225,30 +255,32 @@ class BaseMixtureOfExperts(
 
     def _fit(self, X, y, sample_weight, fit_params):
         self._check_arguments()
-        routed = self._route(fit_params, sample_weight)
-        kind = X
+        routed = self._route(fit_params)
+        given = X, y, sample_weight
         X, y, weight, keep = self._check_training_data(X, y, sample_weight)
         rng = check_random_state(self.random_state)
-        node = self._make_node(rng, weight.size)
-        _hand_metadata(node, routed, keep)
+
+        def fresh(n_experts=None):
+            node = self._make_node(rng, weight.size, n_experts)
+            _hand_metadata(node, routed, keep)
+            return node
+
+        node = fresh()
         warn_about_weights([expert for _, expert in node.experts])
+        starts = self._given_starts(node, X, y, rng, keep)
         n_classes = self._n_classes()
-        reporter = PassReporter(self, X, y)
+        reporter = PassReporter(self, *given)
         with one_blas_thread():
             if self.algorithm == "stack":
                 report, best = fit_stack(node, X, y, weight, n_classes)
             else:
+                options = self._fit_options(rng, fresh, reporter)
                 node, report, best = fit_node(
-                    node,
-                    X,
-                    y,
-                    weight,
-                    n_classes,
-                    self._fit_options(rng, weight.size, reporter),
-                    self._given_starts(node, X, y, rng, keep),
+                    node, X, y, weight, n_classes, options, starts
                 )
-        self._set_fitted(node, report, best, kind)
         node.forget()
+        node.assign = posterior  # what CEM and SEM put there is for the fit alone
+        self._set_fitted(node, report, best, kind=given[0])
         reporter.close(node)
         return self
 
@@ -259,15 +291,22 @@ class BaseMixtureOfExperts(
                 f"pooling must be one of {sorted(self._poolings)}, got "
                 f"{self.pooling!r}."
             )
+        names = {name for name, _ in self._named_experts if isinstance(name, str)}
+        taken = sorted(names & set(self.get_params(deep=False)))
+        if taken:
+            raise ValueError(
+                f"names of experts must not be those of parameters, got {taken}."
+            )
 
-    def _route(self, fit_params, sample_weight):
-        """Return the routed fit parameters of each expert, by name."""
+    def _route(self, fit_params):
+        """Return the routed fit parameters of each expert, by name.
+
+        Sample weights are not routed: each M-step sets its own.
+        """
         raise_for_params(fit_params, self, "fit")
         if not fit_params:
             return {}
-        routed = process_routing(
-            self, "fit", sample_weight=sample_weight, **fit_params
-        )
+        routed = process_routing(self, "fit", **fit_params)
         out = {}
         for name, _ in self._named_experts or [("experts", None)]:
             params = dict(routed.get(name, {}).get("fit", {}))
@@ -345,7 +384,7 @@ class BaseMixtureOfExperts(
             for _ in range(count)
         ]
 
-    def _fit_options(self, rng, n_samples, reporter):
+    def _fit_options(self, rng, fresh, reporter):
         """Return how the engine is to fit."""
         return FitOptions(
             init=self.init,
@@ -356,24 +395,33 @@ class BaseMixtureOfExperts(
             algorithm=self.algorithm,
             n_jobs=self.n_jobs,
             rng=rng,
-            fresh=lambda size: self._make_node(rng, n_samples, size),
+            fresh=fresh,
             named=bool(self._named_experts),
+            free_gate=self.gate is None,
             on_pass=reporter.hook,
         )
 
     def _warm_start(self, node, X, y):
-        if len(self.node_.experts) != len(node.experts):
+        """Return the responsibilities under the last fit as a start."""
+        before, now = self._fitted_to, self._fits_to(node)
+        if before != now:
             raise ValueError(
-                f"warm_start: the last fit has {len(self.node_.experts)} experts, "
-                f"this one asks for {len(node.experts)}. Set warm_start=False."
+                "warm_start: the last fit is of another kind: (features, experts, "
+                f"outputs or classes) were {before}, now they are {now}. Set "
+                "warm_start=False, or fit the same kind of data again."
             )
-        self.node_.log_prob(X, y)
-        return Start("warm", np.array(self.node_.resp), WARM_GATE_STEPS)
+        resp = posterior(self.node_.joint(X, y))[0]
+        return Start("warm", resp, WARM_GATE_STEPS)
+
+    def _fits_to(self, node):
+        """Return what two fits must share for one to start from the other."""
+        return (self.n_features_in_, len(node.experts), self._target_kind())
 
     def _set_fitted(self, node, report, best, kind):
         """Set the fitted attributes, arrays in the kind of X."""
         for name, value in self._attributes_of(node).items():
             setattr(self, name, value)
+        self._fitted_to = self._fits_to(node)
         self.search_ = report
         self.objective_trace_ = like(kind, np.array(best.trace, dtype=float))
         self.n_iter_ = best.n_passes

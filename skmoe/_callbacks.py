@@ -2,6 +2,10 @@
 
 import copy
 
+import numpy as np
+
+from skmoe._protocols import Parametric
+from skmoe._xp import like
 from skmoe.em._build import write_back
 
 __all__ = ["PassReporter"]
@@ -17,15 +21,20 @@ class PassReporter:
     Parameters
     ----------
     estimator : the mixture being fitted
-    X, y : its training data, validated
+    X, y, sample_weight :
+        What the user gave to ``fit``: scorers need labels, names and kinds.
     """
 
-    def __init__(self, estimator, X, y):
-        self.estimator, self.X, self.y = estimator, X, y
+    def __init__(self, estimator, X, y, sample_weight=None):
+        self.estimator = estimator
+        weighted = sample_weight is not None
+        metadata = {"sample_weight": sample_weight} if weighted else None
+        self.data = {"X": X, "y": y, "metadata": metadata}
+        self.trace = []
         self.verbose = int(estimator.verbose)
         self.listens = bool(getattr(estimator, "_skl_callbacks", None))
         self.context = estimator._init_callback_context(max_subtasks=None)
-        self.context.call_on_fit_task_begin(estimator=estimator, X=X, y=y)
+        self._begin(self.context)
         self.run, self.run_context = None, None
 
     def hook(self, problem, node):
@@ -36,6 +45,7 @@ class PassReporter:
         def on_pass(run, objective):
             if run is not self.run:
                 self._open(run)
+            self.trace.append(objective)
             if self.verbose > 1:
                 print(f"  pass: objective {objective:.6f}")
             return self.listens and self._tell(problem, node)
@@ -45,12 +55,9 @@ class PassReporter:
     def _open(self, run):
         """Begin the task of a start."""
         self._close_run()
-        self.run = run
+        self.run, self.trace = run, []
         if self.verbose:
-            print(
-                f"{type(self.estimator).__name__}: start {run.name!r} from objective "
-                f"{run.objective:.6f}"
-            )
+            print(f"{type(self.estimator).__name__}: start {run.name!r}")
         if self.listens:
             self.run_context = self.context.subcontext(
                 task_name=f"start {run.name}", max_subtasks=None
@@ -64,23 +71,25 @@ class PassReporter:
         return self._end(leaf, lambda: self._snapshot(problem, node))
 
     def _begin(self, context):
-        context.call_on_fit_task_begin(estimator=self.estimator, X=self.X, y=self.y)
+        context.call_on_fit_task_begin(estimator=self.estimator, **self.data)
 
     def _end(self, context, attributes=None):
         return context.call_on_fit_task_end(
             estimator=self.estimator,
-            X=self.X,
-            y=self.y,
             reconstruction_attributes=attributes,
+            **self.data,
         )
 
     def _snapshot(self, problem, node):
         """Return the fitted attributes as if the fit had stopped here."""
         shown = copy.copy(node)
-        shown.experts = list(node.experts)
-        shown.gate = copy.copy(node.gate)
+        shown.gate = _copied(node.gate)
+        shown.experts = [(name, _copied(expert)) for name, expert in node.experts]
         write_back(problem, shown)
-        return self.estimator._attributes_of(shown)
+        shown.forget()
+        attributes = self.estimator._attributes_of(shown)
+        trace = like(self.data["X"], np.array(self.trace))
+        return attributes | {"objective_trace_": trace}
 
     def _close_run(self):
         if self.run_context is not None:
@@ -93,3 +102,13 @@ class PassReporter:
             print(f"{type(self.estimator).__name__}: done, {self.run.n_passes} passes")
         self._close_run()
         self._end(self.context, lambda: self.estimator._attributes_of(node))
+
+
+def _copied(part):
+    """Return a copy that goes on as it is while EM changes the part.
+
+    The M-step of an adapter replaces what it fitted; a native part writes into
+    its arrays.
+    """
+    native = isinstance(part, Parametric)
+    return copy.deepcopy(part) if native else copy.copy(part)

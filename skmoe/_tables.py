@@ -24,16 +24,15 @@ def load_mcycle(*, return_X_y=False, as_frame=False):
     Returns
     -------
     table : Bunch
-        data : ndarray of shape (133, 1) or DataFrame
-            Milliseconds after impact.
-        target : ndarray of shape (133,) or Series
-            Acceleration of the head in g.
-        feature_names, target_names : lists of str
-        frame : DataFrame or None
-            Data and target together, if `as_frame`.
-        DESCR : str
-    (data, target) : tuple
-        If `return_X_y`.
+        With the attributes
+
+        - ``data``: ndarray of shape (133, 1) or DataFrame, milliseconds after impact;
+        - ``target``: ndarray of shape (133,) or Series, acceleration of the head in g;
+        - ``feature_names``, ``target_names``: lists of str;
+        - ``frame``: DataFrame of data and target together if `as_frame`, else None;
+        - ``DESCR``: str, where the table comes from.
+
+        If `return_X_y`, the tuple ``(data, target)`` instead.
 
     Raises
     ------
@@ -59,15 +58,15 @@ def load_concrete(*, return_X_y=False, as_frame=False):
     Returns
     -------
     table : Bunch
-        data : ndarray of shape (1030, 8) or DataFrame
-        target : ndarray of shape (1030,) or Series
-            Strength in MPa.
-        feature_names, target_names : lists of str
-        frame : DataFrame or None
-            Data and target together, if `as_frame`.
-        DESCR : str
-    (data, target) : tuple
-        If `return_X_y`.
+        With the attributes
+
+        - ``data``: ndarray of shape (1030, 8) or DataFrame, ingredients and age;
+        - ``target``: ndarray of shape (1030,) or Series, strength in MPa;
+        - ``feature_names``, ``target_names``: lists of str;
+        - ``frame``: DataFrame of data and target together if `as_frame`, else None;
+        - ``DESCR``: str, where the table comes from.
+
+        If `return_X_y`, the tuple ``(data, target)`` instead.
 
     Raises
     ------

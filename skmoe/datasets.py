@@ -315,18 +315,18 @@ def make_regimes(n_samples=1000, *, random_state=None, return_X_y=False):
     Returns
     -------
     table : Bunch
-        data : ndarray of shape (n_samples, 4)
-        target : ndarray of shape (n_samples,)
-            Load in megawatts.
-        feature_names, target_names : lists of str
-        regime : ndarray of str, of shape (n_samples,)
-            The regime that each row was drawn from.
-        regime_names : list of str
-        truth : LinearMixture
-            The law; its experts are in the order of `regime_names`.
-        DESCR : str
-    (data, target) : tuple
-        If `return_X_y`.
+        With the attributes
+
+        - ``data``: ndarray of shape (n_samples, 4);
+        - ``target``: ndarray of shape (n_samples,), load in megawatts;
+        - ``feature_names``, ``target_names``: lists of str;
+        - ``regime``: ndarray of str, of shape (n_samples,), the regime that each row
+          was drawn from;
+        - ``regime_names``: list of str;
+        - ``truth``: LinearMixture, the law, experts in the order of ``regime_names``;
+        - ``DESCR``: str, the columns and what the regimes are.
+
+        If `return_X_y`, the tuple ``(data, target)`` instead.
     """
     _check_count("n_samples", n_samples)
     rng = check_random_state(random_state)

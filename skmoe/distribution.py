@@ -9,7 +9,9 @@ from skmoe.likelihoods import Categorical
 
 __all__ = ["MixtureDistribution"]
 
-MODE_STEPS = 100
+# Fixed-point steps towards a mode; rows leave as they arrive.
+MODE_STEPS = 1000
+MODE_TOL = 1e-10
 
 
 class MixtureDistribution:
@@ -121,7 +123,15 @@ class MixtureDistribution:
         return self.log_gate + self._each_at("log_prob", self._check_response(y))
 
     def cdf(self, y):
-        """Return P(Y <= y) of each row, of shape (n_samples,).
+        """Return P(Y <= y) of each row.
+
+        Parameters
+        ----------
+        y : array of shape (n_samples,), or class codes
+
+        Returns
+        -------
+        cdf : array of shape (n_samples,)
 
         Raises
         ------
@@ -129,11 +139,12 @@ class MixtureDistribution:
             If there are several outputs: their joint cdf is not offered.
         """
         y = self._check_response(y)
-        if not self._categorical and self.means.ndim == 3:
+        if not self._categorical and self.means[0, 0].size > 1:
             raise ValueError(
                 f"cdf needs a single output, got {self.means.shape[2]} outputs."
             )
-        return (self.gate * self._each_at("cdf", y)).sum(axis=1)
+        below = self._each_at("cdf", y).reshape(self.log_gate.shape)
+        return (self.gate * below).sum(axis=1)
 
     def sample(self, n_draws=1, random_state=None):
         """Draw responses.
@@ -180,11 +191,19 @@ class MixtureDistribution:
         return np.stack(columns, axis=1)
 
     def _check_response(self, y):
+        """Return y as an array of the shape of a response.
+
+        Raises
+        ------
+        ValueError
+            If the number of rows or of outputs is another one.
+        """
         y = np.asarray(y)
-        if y.shape[:1] != (len(self),):
+        expected = (len(self),) if self._categorical else self.mean.shape
+        if y.shape != expected:
             raise ValueError(
-                f"y has {y.shape[0] if y.ndim else 0} rows, but this law has "
-                f"{len(self)}: give one response for each row of X."
+                f"y must be of shape {expected}, got {y.shape}: give one response "
+                "for each row that this law was made for."
             )
         return y
 
@@ -196,35 +215,44 @@ class MixtureDistribution:
         """
         means = self.means if self.means.ndim == 3 else self.means[:, :, None]
         precision, half_log_det = _precisions(self.dispersions, means.shape[2])
+        log_scale = self.log_gate + half_log_det
         best = np.array(means[:, 0])
         height = np.full(len(self), -np.inf)
-        for k in range(means.shape[1]):
-            point = np.array(means[:, k])
-            for _ in range(MODE_STEPS):
-                joint = self._joint(point, means, precision, half_log_det)
-                resp = np.exp(joint - joint.max(axis=1, keepdims=True))
-                total = np.einsum("nk,kij->nij", resp, precision)
-                pull = np.einsum("nk,kij,nkj->ni", resp, precision, means)
-                new = np.linalg.solve(total, pull[:, :, None])[:, :, 0]
-                moved = np.abs(new - point).max(initial=0.0)
-                point = new
-                if moved <= 1e-10 * (1.0 + np.abs(new).max(initial=0.0)):
-                    break
-            joint = self._joint(point, means, precision, half_log_det)
-            reached = np.logaddexp.reduce(joint, axis=1)
+        for k in np.flatnonzero((self.log_gate > -np.inf).any(axis=0)):
+            point = _climb(np.array(means[:, k]), means, precision, log_scale)
+            reached = _log_sum(_joint_at(point, means, precision, log_scale))
             higher = reached > height
             best[higher], height[higher] = point[higher], reached[higher]
         return best if self.means.ndim == 3 else best[:, 0]
 
-    def _joint(self, point, means, precision, half_log_det):
-        error = point[:, None] - means
-        square = np.einsum("nki,kij,nkj->nk", error, precision, error)
-        return self.log_gate + half_log_det - 0.5 * square
+
+def _climb(point, means, precision, log_scale):
+    """Return the modes that the fixed-point steps from some points lead to."""
+    # One unit for all rows of an output: a step is small against its spread.
+    spread = np.sqrt(np.diagonal(np.linalg.inv(precision), axis1=1, axis2=2)).min(0)
+    rows = np.arange(point.shape[0])
+    for _ in range(MODE_STEPS):
+        joint = _joint_at(point[rows], means[rows], precision, log_scale[rows])
+        resp = np.exp(joint - joint.max(axis=1, keepdims=True))
+        total = np.einsum("nk,kij->nij", resp, precision)
+        pull = np.einsum("nk,kij,nkj->ni", resp, precision, means[rows])
+        new = np.linalg.solve(total, pull[:, :, None])[:, :, 0]
+        moved = np.abs(new - point[rows])
+        point[rows] = new
+        rows = rows[(moved > MODE_TOL * (spread + np.abs(new))).any(axis=1)]
+        if rows.size == 0:
+            break
+    return point
+
+
+def _joint_at(point, means, precision, log_scale):
+    """Return gate plus expert log densities of each row, up to a constant."""
+    error = point[:, None] - means
+    return log_scale - 0.5 * np.einsum("nki,kij,nkj->nk", error, precision, error)
 
 
 def _precisions(dispersions, n_outputs):
-    """Return inverse covariances (n_experts, n_outputs, n_outputs), and halves
-    of the logarithms of their determinants."""
+    """Return inverse covariances and halves of their log determinants."""
     matrices = []
     for dispersion in dispersions:
         variance = np.asarray(dispersion, dtype=float)
@@ -233,6 +261,14 @@ def _precisions(dispersions, n_outputs):
         matrices.append(np.linalg.inv(variance))
     precision = np.stack(matrices)
     return precision, 0.5 * np.linalg.slogdet(precision)[1]
+
+
+def _log_sum(joint):
+    """Return the log of the sum of exponentials of each row; -inf where all are."""
+    peak = joint.max(axis=1)
+    peak = np.where(peak > -np.inf, peak, 0.0)
+    with np.errstate(divide="ignore"):
+        return peak + np.log(np.exp(joint - peak[:, None]).sum(axis=1))
 
 
 def _expand(mask, ndim):

@@ -14,6 +14,13 @@ __all__ = ["Categorical", "Gaussian"]
 LOG_2PI = float(np.log(2.0 * np.pi))
 
 
+def _log_normal(error, variance):
+    """Return log densities of errors; -inf rather than NaN where squares overflow."""
+    variance = np.maximum(variance, np.finfo(float).tiny)
+    with np.errstate(over="ignore"):
+        return -0.5 * (LOG_2PI + np.log(variance) + error * error / variance)
+
+
 @dataclass(frozen=True)
 class Gaussian:
     """Normal density of one or several outputs.
@@ -28,18 +35,17 @@ class Gaussian:
         error = y - params
         variance = np.asarray(dispersion)
         if error.ndim == 1:
-            variance = variance.reshape(())
-            return -0.5 * (LOG_2PI + np.log(variance) + error * error / variance)
+            return _log_normal(error, variance.reshape(()))
         if variance.ndim < 2:
-            variance = np.broadcast_to(variance, error.shape[1:])
-            scaled = error * error / variance
-            return -0.5 * (LOG_2PI + np.log(variance) + scaled).sum(axis=1)
-        factor = linalg.cholesky(variance, lower=True)
+            return _log_normal(error, variance).sum(axis=1)
+        try:
+            factor = linalg.cholesky(variance, lower=True)
+        except (linalg.LinAlgError, ValueError):
+            # An extrapolation of EM went astray: no density, so EM turns it down.
+            return np.full(error.shape[0], -np.inf)
         white = linalg.solve_triangular(factor, error.T, lower=True)
         log_det = 2.0 * np.log(np.diag(factor)).sum()
-        return -0.5 * (
-            error.shape[1] * LOG_2PI + log_det + (white * white).sum(axis=0)
-        )
+        return -0.5 * (error.shape[1] * LOG_2PI + log_det + (white * white).sum(axis=0))
 
     def mean(self, params, dispersion):
         """Return the expected response."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from skmoe.em._build import build_problem, differ, start_data, write_back
 from skmoe.em._fused import FusedNode
 from skmoe.em._node import Node, NodeProblem
+from skmoe.em._ridge import choose_ridges
 from skmoe.em._search import Run, SearchReport, finish, improve, race
 from skmoe.em._starts import Start, StartData, n_random_starts, portfolio
 from skmoe.em._tend import tend
@@ -42,6 +43,8 @@ class FitOptions:
         ``fresh(n_experts)`` returns a new node of unfitted parts.
     named : bool
         Whether the experts have names, and so are never dropped.
+    free_gate : bool
+        Whether the gate is left to the library.
     on_pass : callable
         ``on_pass(problem, node)`` returns the hook of a long run, or None.
     """
@@ -56,6 +59,7 @@ class FitOptions:
     rng: Any
     fresh: Callable[[int], Node]
     named: bool
+    free_gate: bool
     on_pass: Callable[[Any, Node], Any]
 
     def long_run(self, node: Node) -> dict[str, Any]:
@@ -87,6 +91,9 @@ def fit_node(
     report : SearchReport
     best : Run
     """
+    choose_ridges(
+        node, X, y, weight, n_classes, options.rng, free_gate=options.free_gate
+    )
     problem = build_problem(node, X, y, weight, n_classes)
     data = None
     small: FusedNode | NodeProblem = problem
@@ -160,6 +167,10 @@ def _run_starts(
         acceleration=long_run["acceleration"],
         n_jobs=options.n_jobs if len(starts) > 1 else None,
     )
+    if small is not problem:
+        # Passes over all rows are dear: only the best of the few goes on.
+        finalists = finish(small, finalists, **long_run)
+        finalists, others = finalists[:1], [*finalists[1:], *others]
     hook = options.on_pass(problem, node)
     return finish(problem, finalists, on_pass=hook, **long_run), others
 

@@ -158,7 +158,10 @@ class FusedNode:
         return log_lik
 
     def responsibilities(self) -> Array:
-        """Return responsibilities at the current parameters, in one array."""
+        """Return responsibilities at the current parameters, in one array.
+
+        The sums of the last pass are gone afterwards.
+        """
         resp = np.empty((self.gate.n_experts, self.weight.size))
         self.experts.reset()
         for rows in row_blocks(self.weight.size):

@@ -265,7 +265,9 @@ def swaps(data: StartData, resp: Array, rng: Any) -> Iterator[Start]:
         subsets = turn % 2 == 0 and not data.classes
         error = _subset_error(data, draws) if subsets else _centre_error(data, draws)
         share = 1.0 / data.n_experts if turn % 4 < 2 else 0.5 / data.n_experts
-        near = error <= np.quantile(error, share)
+        near = error <= np.quantile(
+            error, share, weights=data.weight, method="inverted_cdf"
+        )
         moved[:, near] *= 1.0 - CONFIDENCE
         moved[victim, near] = CONFIDENCE
         turn += 1

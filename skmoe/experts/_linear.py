@@ -19,8 +19,8 @@ class LinearExpert(MultiOutputMixin, RegressorMixin, BaseEstimator):
     mean and deviation. As an expert its coefficients are shrunk towards one fit
     of all rows: the log prior is ``-alpha / (2 s2) |b - b_all|^2`` for noise
     variance s2, so alpha counts in rows. A region with few rows then bends to
-    the global fit instead of extrapolating on its own. (The global fit carries
-    the same penalty around zero.)
+    the global fit instead of extrapolating on its own. (The global fit carries a
+    ridge of ``min(alpha, 1)`` around zero.)
 
     Parameters
     ----------

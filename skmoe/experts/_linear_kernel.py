@@ -236,7 +236,8 @@ class LinearPrior:
         self.rows = float(rows)
         self.scale = fraction * np.maximum(spread, self.floor)
         self.reference = np.maximum(spread, self.floor)
-        self.anchor, residual = _global_fit(design, X, y, weight, self.ridge)
+        mild = min(alpha, 1.0) * design.penalised
+        self.anchor, residual = _global_fit(design, X, y, weight, mild)
         start = np.maximum(residual / total, self.floor)
         self.global_variance = start
         self.start_variance = start if self.diagonal else np.diag(start)

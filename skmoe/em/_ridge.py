@@ -1,0 +1,152 @@
+"""Choosing the ridge of logistic experts by held-out log score, before EM.
+
+Weighted class counts leave no dispersion to set the scale of a ridge: what suits
+eleven vowels is far too weak for three noisy waveforms. So a few strengths are
+tried on folds, each with one short run from the same start, and the strongest
+that is not clearly worse than the best is taken.
+"""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+from skmoe.em._build import build_problem, start_data, write_back
+from skmoe.em._loop import climb
+from skmoe.em._monitor import Monitor
+from skmoe.em._node import Node
+from skmoe.em._starts import KINDS
+from skmoe.gates._softmax import SoftmaxGate
+
+__all__ = ["choose_ridges", "content_folds"]
+
+Array = NDArray[np.float64]
+
+# Ridge of the experts, and of the gate where the user leaves it open; from weak
+# to strong.
+GRID = ((1.0, 0.03), (1.0, 1.0), (10.0, 1.0), (100.0, 1.0), (1000.0, 10.0))
+N_FOLDS = 3
+MAX_ROWS = 4000
+MAX_PASSES = 25
+
+
+def choose_ridges(
+    node: Node,
+    X: Any,
+    y: Array,
+    weight: Array,
+    n_classes: int | None,
+    rng: Any,
+    *,
+    free_gate: bool,
+) -> None:
+    """Set ``alpha`` of experts that leave it at "auto".
+
+    Parameters
+    ----------
+    node : Node
+        Its experts' alpha, and its gate's if ``free_gate``, are set.
+    X, y, weight, n_classes :
+        The training rows.
+    rng : RandomState
+        Draws the rows that are looked at, where there are many.
+    free_gate : bool
+        Whether the gate is the library's default.
+    """
+    open_ones = [e for _, e in node.experts if getattr(e, "alpha", None) == "auto"]
+    if not open_ones:
+        return
+    choice = GRID[1]
+    if len(node.experts) > 1 and len(open_ones) == len(node.experts):
+        if weight.size > MAX_ROWS:
+            rows = np.sort(rng.permutation(weight.size)[:MAX_ROWS])
+            X, y, weight = X[rows], y[rows], weight[rows]
+        choice = _best_of_grid(node, X, y, weight, n_classes, free_gate)
+    _set(node, choice, free_gate)
+
+
+def _set(node: Node, choice: tuple[float, float], free_gate: bool) -> None:
+    for _, expert in node.experts:
+        if getattr(expert, "alpha", None) == "auto":
+            expert.set_params(alpha=choice[0])
+    if free_gate and isinstance(node.gate, SoftmaxGate):
+        node.gate.set_params(alpha=choice[1])
+
+
+def _best_of_grid(
+    node: Node,
+    X: Any,
+    y: Array,
+    weight: Array,
+    n_classes: int | None,
+    free_gate: bool,
+) -> tuple[float, float]:
+    """Return the strongest ridges within a standard error of the best."""
+    score = np.full((len(GRID), weight.size), np.nan)
+    folds = content_folds(X, y)
+    for fold in range(N_FOLDS):
+        test = folds == fold
+        if not test.any() or test.all():
+            continue
+        train = ~test
+        start = None
+        for i, choice in enumerate(GRID):
+            trial = _copy(node)
+            _set(trial, choice, free_gate)
+            rows = (X[train], y[train], weight[train])
+            if start is None:
+                data = start_data(trial, *rows, n_classes)
+                start = next(KINDS["kmeans"](data, None))
+            problem = build_problem(trial, *rows, n_classes)
+            problem.start(start.resp, start.gate_steps)
+            monitor = Monitor(1e-6, problem.total_weight, exact=trial.exact_m_step)
+            climb(problem, monitor, MAX_PASSES)
+            write_back(problem, trial)
+            score[i, test] = trial.log_prob(X[test], y[test])
+    return GRID[_strongest(score, weight)]
+
+
+def _strongest(score: Array, weight: Array) -> int:
+    """Return the last row of scores that is not clearly below the best."""
+    seen = ~np.isnan(score[0])
+    if not seen.any():
+        return 1
+    share = weight[seen] / weight[seen].sum()
+    best = int((score[:, seen] @ share).argmax())
+    for i in range(len(score) - 1, best, -1):
+        difference = score[i, seen] - score[best, seen]
+        mean = float(share @ difference)
+        error = float(np.sqrt(share**2 @ (difference - mean) ** 2))
+        if mean > -error:
+            return i
+    return best
+
+
+def _copy(node: Node) -> Node:
+    """Return a node of unfitted clones of the same parts."""
+    return Node(
+        clone(node.gate),
+        [(name, clone(expert)) for name, expert in node.experts],
+        node.columns,
+        node.gate_columns,
+        shared_dispersion=node.shared_dispersion,
+    )
+
+
+def content_folds(X: Any, y: Array, n_folds: int = N_FOLDS) -> NDArray[np.intp]:
+    """Return a fold for each row that depends on its contents alone.
+
+    Equal rows share a fold, so a row of weight two is treated like two rows.
+    """
+    rows = X.toarray() if hasattr(X, "toarray") else X
+    table = np.column_stack([np.asarray(rows, dtype=np.float64), y]) + 0.0
+    return np.array(
+        [
+            int.from_bytes(hashlib.blake2b(row.tobytes(), digest_size=4).digest())
+            % n_folds
+            for row in np.ascontiguousarray(table)
+        ],
+        dtype=np.intp,
+    )
