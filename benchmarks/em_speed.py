@@ -85,13 +85,17 @@ def beside_plain(plain, simulate, options):
         rows["ours"].append(seconds)
         one, _ = cpu(lambda: quiet_fit(mixture(resp, max_iter=1), X, y))
         many, model = cpu(
-            lambda: quiet_fit(mixture(resp, max_iter=11, acceleration=None, tol=0), X, y)
+            lambda: quiet_fit(
+                mixture(resp, max_iter=11, acceleration=None, tol=0), X, y
+            )
         )
         rows["ours_pass"].append((many - one) / 10)
     median = {name: float(np.median(values)) for name, values in rows.items()}
     ratios = {
         "fit_ratio": float(np.median(np.divide(rows["plain"], rows["ours"]))),
-        "pass_ratio": float(np.median(np.divide(rows["plain_pass"], rows["ours_pass"]))),
+        "pass_ratio": float(
+            np.median(np.divide(rows["plain_pass"], rows["ours_pass"]))
+        ),
     }
     return {
         "n": options.n,
@@ -229,13 +233,22 @@ def main():
     small = default_fit(plain, simulate, options.repeats)
     payload["default_fit"] = small
     title = "Default fit with all its starts, in plain_em.py runs"
-    columns = [("n", "n", "d"), "starts", ("seconds", "CPU s", ".3f"), ("ratio", "runs", ".1f")]
+    columns = [
+        ("n", "n", "d"),
+        "starts",
+        ("seconds", "CPU s", ".3f"),
+        ("ratio", "runs", ".1f"),
+    ]
     print_table([small], columns, title)
     targets.check("default fit", small["ratio"], small["ratio"] <= 10, "<= 10 runs")
     if options.growth:
         rows = growth(simulate, options.d, options.k)
         payload["growth"] = rows
-        columns = [("n", "n", "d"), ("pass", "s/pass", ".5f"), ("per_row", "ns/row", ".0f")]
+        columns = [
+            ("n", "n", "d"),
+            ("pass", "s/pass", ".5f"),
+            ("per_row", "ns/row", ".0f"),
+        ]
         print_table(rows, columns, "Growth with n")
         large = [r["per_row"] for r in rows if r["n"] >= 10_000]
         spread = max(large) / min(large)

@@ -53,7 +53,7 @@ def gated_stack(seed):
     from skmoe import MixtureOfExpertsRegressor
 
     return MixtureOfExpertsRegressor(
-        experts=parts(seed), cross_fit=True, random_state=seed
+        experts=parts(seed), algorithm="stack", random_state=seed
     )
 
 

@@ -16,6 +16,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "numpydoc",
     "sphinx_gallery.gen_gallery",
+    "sphinx-mathjax-offline",  # formulas without a network
     "myst_parser",  # for CHANGELOG.md alone
 ]
 templates_path = ["_templates"]
@@ -28,6 +29,7 @@ autodoc_typehints = "none"  # numpydoc says types, shapes and units in words
 # Class pages list the members by the template; numpydoc's own tables would
 # point at pages that nobody generates.
 numpydoc_show_class_members = False
+toc_object_entries_show_parents = "hide"
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
@@ -37,7 +39,7 @@ sphinx_gallery_conf = {
     "backreferences_dir": "generated/backreferences",
     "doc_module": ("skmoe",),
     "reference_url": {"skmoe": None},
-    "within_subsection_order": "FileNameSortKey",
+    "within_subsection_order": "NumberOfCodeLinesSortKey",
     "abort_on_example_error": False,
     "only_warn_on_example_error": False,
     "show_memory": False,

@@ -111,9 +111,12 @@ def make_models():
     }
 
 
-def count(text, end=""):
-    """Show where the long step is, in one line that is written over."""
-    print(f"\r\033[K{text}", end=end, file=sys.stderr, flush=True)
+def count(text):
+    """Show where the long step is: on a screen in one line that is written over."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+    elif text:
+        print(text, file=sys.stderr)
 
 
 def score_folds(name, X, y):

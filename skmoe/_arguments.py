@@ -119,7 +119,7 @@ def resolve_gate(gate, rng):
         raise TypeError(f"gate must be an instance, got the class {gate.__name__}.")
     if hasattr(gate, "log_joint") or isinstance(gate, Gate):
         gate = clone(gate)
-    elif is_classifier(gate):
+    elif hasattr(gate, "get_params") and is_classifier(gate):
         gate = ClassifierGate(clone(gate))
     else:
         raise TypeError(

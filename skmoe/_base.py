@@ -14,16 +14,10 @@ import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import _safe_indexing, check_random_state, get_tags
-from sklearn.utils.metadata_routing import (
-    MetadataRouter,
-    MethodMapping,
-    process_routing,
-)
+from sklearn.utils import check_random_state, get_tags
 from sklearn.utils.validation import validate_data
 
 from skmoe._arguments import (
-    all_take,
     check_finite,
     check_init_name,
     resolve_columns,
@@ -32,15 +26,14 @@ from skmoe._arguments import (
     start_from_init,
 )
 from skmoe._callbacks import PassReporter
+from skmoe._composition import NamedExperts, hand_metadata
 from skmoe._fitted import FittedMixture
 from skmoe._sklearn import (
-    BaseComposition,
     Interval,
     StrOptions,
     check_sample_weight,
     fit_context,
     one_blas_thread,
-    raise_for_params,
 )
 from skmoe._xp import like, to_numpy
 from skmoe.em._build import assignment
@@ -60,10 +53,17 @@ class BaseMixtureOfExperts(
     CallbackSupportMixin,
     FittedMixture,
     MetaEstimatorMixin,
-    BaseComposition,
+    NamedExperts,
     BaseEstimator,
 ):
-    """What regressor and classifier share; see their docstrings."""
+    """What regressor and classifier share.
+
+    Parameters
+    ----------
+    experts, n_experts, gate, pooling, top_k, gate_features : see the subclasses
+    init, n_init, max_iter, tol, algorithm, acceleration : see the subclasses
+    shared_dispersion, warm_start, random_state, n_jobs, verbose : see the subclasses
+    """
 
     _parameter_constraints: ClassVar = {
         "experts": "no_validation",
@@ -96,7 +96,7 @@ class BaseMixtureOfExperts(
         gate_features=None,
         init="auto",
         n_init=None,
-        max_iter=500,
+        max_iter=1000,
         tol=1e-8,
         algorithm="em",
         acceleration="auto",
@@ -123,92 +123,6 @@ class BaseMixtureOfExperts(
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.verbose = verbose
-
-    # -- parameters of named experts ---------------------------------------------
-
-    @property
-    def _named_experts(self):
-        if not isinstance(self.experts, (list, tuple)):
-            return []
-        entries = [e for e in self.experts if isinstance(e, (list, tuple))]
-        if len(entries) < len(self.experts) or any(len(e) < 2 for e in entries):
-            return []  # ill-formed: refused, with a message, at fit
-        return [(name, expert) for name, expert, *_ in entries]
-
-    @_named_experts.setter
-    def _named_experts(self, value):
-        self.experts = [
-            (name, expert, *item[2:])
-            for (name, expert), item in zip(value, self.experts, strict=True)
-        ]
-
-    def get_params(self, deep=True):
-        """Return the parameters.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-            Also return the parameters of nested parts: ``experts__<param>``, or
-            ``<name>`` and ``<name>__<param>`` for a list of experts.
-
-        Returns
-        -------
-        params : dict
-        """
-        if isinstance(self.experts, (list, tuple)) and deep:
-            return self._get_params("_named_experts", deep=True)
-        return super().get_params(deep=deep)
-
-    def set_params(self, **params):
-        """Set parameters, also nested ones such as ``experts__alpha``.
-
-        Parameters
-        ----------
-        **params : dict
-            As `get_params` names them.
-
-        Returns
-        -------
-        self : estimator
-        """
-        if "experts" in params:
-            self.experts = params.pop("experts")
-        self._set_params("_named_experts", **params)
-        return self
-
-    def get_metadata_routing(self):
-        """Return which metadata ``fit`` takes and passes on to the experts.
-
-        Returns
-        -------
-        routing : MetadataRouter
-        """
-        router = MetadataRouter(owner=self).add_self_request(self)
-        mapping = MethodMapping().add(caller="fit", callee="fit")
-        for name, expert in self._named_experts or [("experts", self.experts)]:
-            if hasattr(expert, "get_metadata_routing"):
-                router.add(**{name: expert}, method_mapping=mapping)
-        return router
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        try:
-            parts = self._tagged_parts()
-            tags.input_tags.sparse = all_take(parts, "sparse")
-            tags.input_tags.allow_nan = all_take(parts, "allow_nan")
-        except (TypeError, ValueError, AttributeError):
-            # Parts that are no estimators are refused, with a message, at fit.
-            tags.input_tags.sparse = tags.input_tags.allow_nan = False
-        tags.array_api_support = True
-        return tags
-
-    def _tagged_parts(self):
-        named = self._named_experts or [("", self.experts)]
-        parts = [self._default_expert() if e is None else e for _, e in named]
-        parts.append(resolve_gate(self.gate, np.random.RandomState(0)))
-        for part in parts:
-            get_tags(part)
-        return parts
 
     # -- fit -----------------------------------------------------------------------
 
@@ -262,7 +176,7 @@ class BaseMixtureOfExperts(
 
         def fresh(n_experts=None):
             node = self._make_node(rng, weight.size, n_experts)
-            _hand_metadata(node, routed, keep)
+            hand_metadata(node, routed, keep)
             return node
 
         node = fresh()
@@ -272,7 +186,9 @@ class BaseMixtureOfExperts(
         reporter = PassReporter(self, *given)
         with one_blas_thread():
             if self.algorithm == "stack":
-                report, best = fit_stack(node, X, y, weight, n_classes)
+                report, best = fit_stack(
+                    node, X, y, weight, n_classes, free_gate=self.gate is None
+                )
             else:
                 options = self._fit_options(rng, fresh, reporter)
                 node, report, best = fit_node(
@@ -291,30 +207,7 @@ class BaseMixtureOfExperts(
                 f"pooling must be one of {sorted(self._poolings)}, got "
                 f"{self.pooling!r}."
             )
-        names = {name for name, _ in self._named_experts if isinstance(name, str)}
-        taken = sorted(names & set(self.get_params(deep=False)))
-        if taken:
-            raise ValueError(
-                f"names of experts must not be those of parameters, got {taken}."
-            )
-
-    def _route(self, fit_params):
-        """Return the routed fit parameters of each expert, by name.
-
-        Sample weights are not routed: each M-step sets its own.
-        """
-        raise_for_params(fit_params, self, "fit")
-        if not fit_params:
-            return {}
-        routed = process_routing(self, "fit", **fit_params)
-        out = {}
-        for name, _ in self._named_experts or [("experts", None)]:
-            params = dict(routed.get(name, {}).get("fit", {}))
-            params.pop("sample_weight", None)
-            out[name] = params
-        if "experts" in out:
-            out = {f"expert{k}": out["experts"] for k in range(self.n_experts)}
-        return out
+        self._check_names()
 
     def _check_training_data(self, X, y, sample_weight):
         """Validate; return rows of positive weight, and which rows those are."""
@@ -443,20 +336,3 @@ class BaseMixtureOfExperts(
             "expert_names_": [name for name, _ in node.experts],
             "n_parameters_": node.n_parameters,
         }
-
-
-def _hand_metadata(node, routed, keep):
-    """Give routed fit parameters to the experts they are meant for."""
-    for name, expert in node.experts:
-        params = routed.get(name, {})
-        if params and hasattr(expert, "set_fit_params"):
-            expert.set_fit_params(
-                {key: _rows_of(value, keep) for key, value in params.items()}
-            )
-
-
-def _rows_of(value, keep):
-    """Return the rows of positive weight of per-row metadata."""
-    if np.ndim(value) and len(value) == keep.size and not keep.all():
-        return _safe_indexing(value, np.flatnonzero(keep))
-    return value

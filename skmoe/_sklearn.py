@@ -2,6 +2,7 @@
 
 import numpy as np
 from sklearn.base import _fit_context as fit_context
+from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils._array_api import check_same_namespace
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metadata_routing import _raise_for_params as raise_for_params
@@ -18,7 +19,9 @@ __all__ = [
     "check_sample_weight",
     "fit_context",
     "one_blas_thread",
+    "one_openmp_thread",
     "raise_for_params",
+    "safe_indexing",
 ]
 
 
@@ -42,3 +45,8 @@ def one_blas_thread():
     in waking up than it saves (measured: 20 times slower on two busy cores).
     """
     return _get_threadpool_controller().limit(limits=1, user_api="blas")
+
+
+def one_openmp_thread():
+    """Return a context in which OpenMP uses one thread, for clustering few rows."""
+    return _get_threadpool_controller().limit(limits=1, user_api="openmp")

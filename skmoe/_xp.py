@@ -6,6 +6,9 @@ from numpy.typing import NDArray
 
 __all__ = ["is_foreign", "like", "to_numpy"]
 
+# What takes the place of a type that a device does not have.
+NARROWER = {"float64": "float32", "int64": "int32"}
+
 
 def is_foreign(X: object) -> bool:
     """Return whether X is an array of another library than NumPy."""
@@ -31,8 +34,14 @@ def to_numpy(array: object) -> object:
 
 
 def like(X: object, result: NDArray[np.generic]) -> object:
-    """Return a NumPy result as an array of X's library, on X's device."""
+    """Return a NumPy result as an array of X's library, on X's device.
+
+    Its type is kept, or narrowed where the device has no type of 64 bits.
+    """
     if not is_foreign(X):
         return result
-    xp = array_namespace(X)
-    return xp.asarray(np.ascontiguousarray(result), device=device(X))
+    xp, place = array_namespace(X), device(X)
+    name = result.dtype.name
+    if name not in xp.__array_namespace_info__().dtypes(device=place):
+        result = result.astype(NARROWER.get(name, name))
+    return xp.asarray(np.ascontiguousarray(result), device=place)

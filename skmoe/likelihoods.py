@@ -16,7 +16,8 @@ LOG_2PI = float(np.log(2.0 * np.pi))
 
 def _log_normal(error, variance):
     """Return log densities of errors; -inf rather than NaN where squares overflow."""
-    variance = np.maximum(variance, np.finfo(float).tiny)
+    limits = np.finfo(float)
+    variance = np.clip(variance, limits.tiny, limits.max)
     with np.errstate(over="ignore"):
         return -0.5 * (LOG_2PI + np.log(variance) + error * error / variance)
 

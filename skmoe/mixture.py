@@ -48,7 +48,7 @@ class MixtureOfExpertsRegressor(RegressorMixin, MultiOutputMixin, BaseMixtureOfE
         Number of starts, filled up with random ones. None: all kinds once, and
         more random ones the fewer the rows; a single start where experts are
         refitted estimators.
-    max_iter : int, default=500
+    max_iter : int, default=1000
         Passes over the rows for each start that is run to convergence.
     tol : float, default=1e-8
         Stop when the gain to be expected falls below ``tol * (1 + |objective|)``.
@@ -195,7 +195,7 @@ class MixtureOfExpertsClassifier(ClassifierMixin, BaseMixtureOfExperts):
         Number of starts, filled up with random ones. None: all kinds once, and
         more random ones the fewer the rows; a single start where experts are
         refitted estimators.
-    max_iter : int, default=500
+    max_iter : int, default=1000
         Passes over the rows for each start that is run to convergence.
     tol : float, default=1e-8
         Stop when the gain to be expected falls below ``tol * (1 + |objective|)``.
@@ -332,7 +332,7 @@ class MixtureOfExpertsClassifier(ClassifierMixin, BaseMixtureOfExperts):
         if self.classes_.size < 2:
             raise ValueError(
                 "y must hold at least two classes, got one class: "
-                f"{self.classes_[0]!r}."
+                f"{self.classes_.tolist()[0]!r}."
             )
         return codes
 

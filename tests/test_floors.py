@@ -20,14 +20,14 @@ FLOORS = {
         "gates._constant gates._covariance gates._softmax gates._gaussian "
         "gates._classifier gates",
         "experts._rows experts._weights experts._calibration experts._heads "
-        "experts._fitting experts._adapted experts._adapter experts._linear_kernel "
-        "experts._linear experts._logistic_kernel experts._logistic experts",
+        "experts._fitting experts._adapted experts._linear_kernel experts._linear "
+        "experts._logistic_kernel experts._logistic experts._adapter experts",
     ],
     3: [
         "em._segments em._starts em._monitor em._accelerate em._node em._fused "
-        "em._loop em._search em._build em"
+        "em._loop em._search em._build em._law em._ridge em._stack em._tend em._fit em"
     ],
-    4: ["_base mixture"],
+    4: ["_arguments _callbacks _fitted _composition _base mixture"],
     5: [],
     6: ["skmoe"],
 }

@@ -71,9 +71,7 @@ def is_native(node: Node, X: Any) -> bool:
         type(expert) is kind and expert.get_params() == experts[0].get_params()
         for expert in experts
     )
-    one_view = all(
-        _same_columns(columns, node.columns[0]) for columns in node.columns
-    )
+    one_view = all(_same_columns(columns, node.columns[0]) for columns in node.columns)
     return alike and one_view and _has_kernel(node.gate, X, len(experts))
 
 
@@ -178,8 +176,8 @@ def start_data(
     """Return the standardised columns and responses that starts work on."""
     gate_X = _standardised(take_columns(X, node.gate_columns), weight)
     expert_X = _standardised(take_columns(X, node.columns[0]), weight)
-    if n_classes is not None:
-        y = np.eye(n_classes)[y]
+    indicators = None if n_classes is None else np.eye(n_classes)[y]
+    y = y if indicators is None else indicators
     target = _standardised(y.reshape(weight.size, -1), weight)
     first = node.experts[0][1]
     data = StartData(
@@ -188,7 +186,7 @@ def start_data(
         target=target,
         weight=weight,
         n_experts=len(node.experts),
-        classes=n_classes is not None,
+        indicators=indicators,
         constant_gate=isinstance(node.gate, ConstantGate),
         variance_prior=getattr(first, "variance_prior", None) or (0.0, 0.0),
     )
@@ -225,9 +223,7 @@ def _gaussian_resp(data: StartData, resp: Array) -> Array:
     experts = [
         (f"expert{k}", LinearExpert(covariance="diag")) for k in range(len(resp))
     ]
-    node = Node(
-        GaussianGate(), experts, [None] * len(resp), shared_dispersion=False
-    )
+    node = Node(GaussianGate(), experts, [None] * len(resp), shared_dispersion=False)
     views = np.hstack([data.gate_X, data.expert_X])
     width = data.gate_X.shape[1]
     node.gate_columns = range(width)

@@ -90,6 +90,8 @@ class FusedNode:
         self.gate, self.experts = gate, experts
         self.y, self.weight = y, weight
         self.total_weight = float(weight.sum())
+        # One row's worth: weights may be normalised to a small sum.
+        self.row = min(1.0, self.total_weight / weight.size)
         if gate_matrix is expert_matrix:
             self.groups = [Group(expert_matrix, [experts, gate])]
         else:
@@ -121,15 +123,13 @@ class FusedNode:
         weight = weight * (self.total_weight / weight.sum())
         matrices = [np.ascontiguousarray(g.matrix[:, rows]) for g in self.groups]
         y = np.ascontiguousarray(self.y[..., rows])
-        part = FusedNode(
-            self.gate, self.experts, matrices[-1], matrices[0], y, weight
-        )
+        part = FusedNode(self.gate, self.experts, matrices[-1], matrices[0], y, weight)
         part.assign = self.assign
         return part
 
     def degenerate(self) -> bool:
         """Return whether an expert has no rows, or fits them exactly."""
-        return bool(self.experts.degenerate())
+        return bool(self.experts.degenerate(self.row))
 
     def e_step(self, resp: Array | None = None) -> float:
         """Pass over the rows once; return the weighted log-likelihood in nats.
@@ -165,7 +165,9 @@ class FusedNode:
         resp = np.empty((self.gate.n_experts, self.weight.size))
         self.experts.reset()
         for rows in row_blocks(self.weight.size):
-            joint = self.experts.log_prob(self.groups[0].matrix[:, rows], self.y[..., rows])
+            joint = self.experts.log_prob(
+                self.groups[0].matrix[:, rows], self.y[..., rows]
+            )
             joint += self.gate.log_proba(self.groups[-1].matrix[:, rows])
             resp[:, rows] = posterior(joint)[0]
         return resp

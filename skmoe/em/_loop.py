@@ -69,7 +69,11 @@ class Problem(Protocol):
 def objective_at(problem: Problem, monitor: Monitor) -> float:
     """Pass over the rows; return the penalised log-likelihood."""
     monitor.n_passes += 1
-    return problem.e_step() + problem.penalty
+    try:
+        return problem.e_step() + problem.penalty
+    except np.linalg.LinAlgError:
+        # An extrapolated covariance that has no factor: no place to go to.
+        return -np.inf
 
 
 def climb(
@@ -121,7 +125,8 @@ def _choose(problem: Problem, acceleration: str | None) -> str | None:
 
 
 def _done(monitor: Monitor, max_iter: int) -> bool:
-    return monitor.converged or monitor.stopped or monitor.n_passes >= max_iter
+    ended = monitor.converged or monitor.stopped or monitor.failed
+    return ended or monitor.n_passes >= max_iter
 
 
 def _settle(problem: Problem, monitor: Monitor) -> bool:
@@ -137,11 +142,11 @@ def _settle(problem: Problem, monitor: Monitor) -> bool:
     while monitor.falls(objective) and problem.backtrack():
         objective = objective_at(problem, monitor)
     if monitor.falls(objective):
-        monitor.report_fall(objective)
         if monitor.best_state is not None:
             problem.restore(monitor.best_state)
+        monitor.end_fall(objective)
+        if monitor.best_state is not None:
             objective_at(problem, monitor)
-        monitor.stopped = True
         return False
     monitor.keep(objective, problem.state())
     return True
@@ -168,11 +173,9 @@ def _squarem(problem: Problem, monitor: Monitor, max_iter: int) -> None:
         start = _vector(problem)
         problem.m_step()
         once = _vector(problem)
-        if not _settle(problem, monitor):
+        if not _settle(problem, monitor) or _done(monitor, max_iter):
             return
-        if monitor.negligible(monitor.expected_gain()) and monitor.negligible(
-            monitor.gain()
-        ):
+        if monitor.negligible(max(monitor.expected_gain(), monitor.gain())):
             monitor.converged = True
             return
         problem.m_step()
@@ -198,8 +201,11 @@ def _quasi_newton(problem: Problem, monitor: Monitor, max_iter: int) -> None:
     memory = PreconditionedLBFGS()
     gradient = problem.gradient
     while not _done(monitor, max_iter):
-        direction = memory.direction(gradient, problem.precondition)
-        slope = float(gradient @ direction)
+        with np.errstate(over="ignore", invalid="ignore"):
+            direction = memory.direction(gradient, problem.precondition)
+            slope = float(gradient @ direction)
+        if not np.isfinite(slope):
+            return
         # Half the slope along a Newton step is the gain that it predicts.
         if monitor.negligible(0.5 * slope):
             return
@@ -222,7 +228,7 @@ def _line_search(
         objective = objective_at(problem, monitor)
         if objective >= base + 1e-4 * fraction * slope:
             monitor.keep(objective, problem.state())
-            return fraction * direction
+            return _vector(problem) - start  # bounds may have shortened it
         fraction *= 0.3
     problem.parameters = start
     objective_at(problem, monitor)

@@ -131,11 +131,15 @@ class Node:
     @property
     def n_parameters(self) -> int:
         """Free parameters of gate and experts, tied dispersions counted once."""
-        count = int(self.gate.n_parameters + sum(e.n_parameters for _, e in self.experts))
+        count = int(
+            self.gate.n_parameters + sum(e.n_parameters for _, e in self.experts)
+        )
         if self.shared_dispersion:
             first = self.experts[0][1]
             free = np.asarray(first.dispersion)
-            size = free.size if free.ndim < 2 else free.shape[0] * (free.shape[0] + 1) // 2
+            size = (
+                free.size if free.ndim < 2 else free.shape[0] * (free.shape[0] + 1) // 2
+            )
             count -= (len(self.experts) - 1) * size
         return count
 
@@ -234,11 +238,12 @@ class NodeProblem:
         self.node, self.X, self.y, self.weight = node, X, y, weight
         self.n_passes = 0
         self.total_weight = float(weight.sum())
+        self.row = min(1.0, self.total_weight / weight.size)
         self.origin = self.state()
 
     def degenerate(self) -> bool:
-        """Return whether an expert has less than one row."""
-        return bool((self.mass < 1.0).any())
+        """Return whether an expert has less than one row's worth of weight."""
+        return bool((self.mass < self.row).any())
 
     @property
     def exact_m_step(self) -> bool:

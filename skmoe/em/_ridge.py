@@ -20,7 +20,7 @@ from skmoe.em._node import Node
 from skmoe.em._starts import KINDS
 from skmoe.gates._softmax import SoftmaxGate
 
-__all__ = ["choose_ridges", "content_folds"]
+__all__ = ["choose_ridges", "content_folds", "strongest"]
 
 Array = NDArray[np.float64]
 
@@ -105,11 +105,11 @@ def _best_of_grid(
             climb(problem, monitor, MAX_PASSES)
             write_back(problem, trial)
             score[i, test] = trial.log_prob(X[test], y[test])
-    return GRID[_strongest(score, weight)]
+    return GRID[strongest(score, weight)]
 
 
-def _strongest(score: Array, weight: Array) -> int:
-    """Return the last row of scores that is not clearly below the best."""
+def strongest(score: Array, weight: Array, n_errors: float = 1.0) -> int:
+    """Return the last row of scores within some standard errors of the best."""
     seen = ~np.isnan(score[0])
     if not seen.any():
         return 1
@@ -118,8 +118,10 @@ def _strongest(score: Array, weight: Array) -> int:
     for i in range(len(score) - 1, best, -1):
         difference = score[i, seen] - score[best, seen]
         mean = float(share @ difference)
-        error = float(np.sqrt(share**2 @ (difference - mean) ** 2))
-        if mean > -error:
+        # One factor of the weights: a row of weight two is two rows.
+        spread = float(weight[seen] @ (difference - mean) ** 2)
+        error = np.sqrt(spread) / float(weight[seen].sum())
+        if mean > -n_errors * error:
             return i
     return best
 

@@ -263,7 +263,9 @@ def improve(
     moves = swaps(data, problem.responsibilities(), rng)
     tried: list[Run] = []
     for _ in range(n_swaps):
-        run = _open(problem, next(moves), min(SWAP_PASSES, max_iter), exact, acceleration)
+        run = _open(
+            problem, next(moves), min(SWAP_PASSES, max_iter), exact, acceleration
+        )
         # EM's last nats come slowly: what is near may still pass the best.
         if run.objective < best.objective - 3.0 or _same_basin(run, best):
             continue

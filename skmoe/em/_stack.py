@@ -16,6 +16,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 
 from skmoe._multinomial import log_softmax_first
 from skmoe.em._node import Node, posterior, take_columns
+from skmoe.em._ridge import strongest
 from skmoe.em._search import Run, SearchReport
 from skmoe.gates._softmax import SoftmaxGate
 
@@ -27,10 +28,28 @@ N_FOLDS = 5
 MAX_GATE_PASSES = 200
 
 
+# Ridges of the gate that are tried where it is left to the library.
+GATE_RIDGES = (0.1, 1.0, 10.0, 100.0, 1e3, 1e5)
+
+
 def fit_stack(
-    node: Node, X: Any, y: Array, weight: Array, n_classes: int | None
+    node: Node,
+    X: Any,
+    y: Array,
+    weight: Array,
+    n_classes: int | None,
+    *,
+    free_gate: bool = False,
 ) -> tuple[SearchReport, Run]:
     """Fit every expert to all rows and the gate to out-of-fold predictions.
+
+    Parameters
+    ----------
+    node : Node
+    X, y, weight, n_classes :
+        The training rows.
+    free_gate : bool
+        Whether to choose the gate's ridge by held-out error.
 
     Returns
     -------
@@ -41,10 +60,12 @@ def fit_stack(
     folds = _out_of_fold(node, X, y, weight, n_classes)
     node.prepare(X, y, weight, n_classes)
     for k, (_, expert) in enumerate(node.experts):
-        expert.m_step(node.view(X, k), y, weight)
+        _fit_part(expert, node.view(X, k), y, weight)
         _honest_dispersion(expert, folds[k], y, weight)
     gate_view = take_columns(X, node.gate_columns)
     if n_classes is None and isinstance(node.gate, SoftmaxGate):
+        if free_gate:
+            node.gate = _choose_ridge(gate_view, folds, y, weight)
         trace = _squared_error_gate(node.gate, gate_view, folds, y, weight)
     else:
         trace = _likelihood_gate(node, gate_view, folds, y, weight)
@@ -81,7 +102,7 @@ def _out_of_fold(
             if hasattr(expert, "fit_params_"):
                 part.set_fit_params(expert.fit_params_)
             part.prepare(view[train], y[train], weight[train], n_classes)
-            part.m_step(view[train], y[train], weight[train])
+            _fit_part(part, view[train], y[train], weight[train])
             params = np.asarray(part.predict_params(view[test]))
             if held is None:
                 held = np.empty((weight.size, *params.shape[1:]))
@@ -91,17 +112,50 @@ def _out_of_fold(
     return out
 
 
+def _fit_part(expert: Any, X: Any, y: Array, weight: Array) -> None:
+    """Fit an expert to rows that are its own; some need several M-steps."""
+    getattr(expert, "fit_alone", expert.m_step)(X, y, weight)
+
+
+def _choose_ridge(X: Any, folds: list[Array], y: Array, weight: Array) -> SoftmaxGate:
+    """Return a gate with the strongest ridge that is not clearly worse.
+
+    Weights that hardly depend on x are hard to beat where the experts are good
+    everywhere, so the gate has to earn its slopes on held-out rows.
+    """
+    splits = list(KFold(N_FOLDS, shuffle=True, random_state=1).split(weight))
+    score = np.empty((len(GATE_RIDGES), weight.size))
+    for i, alpha in enumerate(GATE_RIDGES):
+        for train, test in splits:
+            gate = SoftmaxGate(alpha=alpha)
+            gate.prepare(X[train], weight[train], len(folds))
+            held = [fold[train] for fold in folds]
+            _squared_error_gate(gate, X[train], held, y[train], weight[train])
+            proba = np.exp(gate.log_proba(X[test]))
+            mean = sum(
+                proba[:, k].reshape(-1, *[1] * (y.ndim - 1)) * fold[test]
+                for k, fold in enumerate(folds)
+            )
+            error = (y[test] - mean).reshape(test.size, -1)
+            score[i, test] = -(error * error).sum(axis=1)
+    gate = SoftmaxGate(alpha=GATE_RIDGES[strongest(score, weight, 2.0)])
+    gate.prepare(X, weight, len(folds))
+    return gate
+
+
 def _honest_dispersion(expert: Any, held: Array, y: Array, weight: Array) -> None:
     """Set an expert's variance to that of its out-of-fold residuals."""
     if expert.dispersion is None:
         return
     error = y - held
-    shape = np.shape(expert.dispersion)
-    if len(shape) == 2:
-        variance = (error * weight[:, None]).T @ error / weight.sum()
-    else:
-        variance = weight @ (error * error) / weight.sum()
-    expert.dispersion = np.maximum(variance, np.finfo(float).tiny)
+    variance = weight @ (error * error) / weight.sum()
+    tiny = np.finfo(float).tiny
+    if np.ndim(expert.dispersion) < 2:
+        expert.dispersion = np.maximum(variance, tiny)
+        return
+    covariance = (error * weight[:, None]).T @ error / weight.sum()
+    # A ridge of rounding size keeps outputs that agree exactly invertible.
+    expert.dispersion = covariance + np.diag(1e-10 * variance + tiny)
 
 
 def _squared_error_gate(
@@ -114,7 +168,9 @@ def _squared_error_gate(
     """
     outputs = y.reshape(weight.size, -1)
     means = np.stack([fold.reshape(weight.size, -1) for fold in folds])
-    scale = np.maximum(weight @ (outputs - weight @ outputs / weight.sum()) ** 2, 1e-300)
+    scale = np.maximum(
+        weight @ (outputs - weight @ outputs / weight.sum()) ** 2, 1e-300
+    )
     matrix = gate.design_.matrix(X)
     kernel, total = gate.kernel_, float(weight.sum())
     trace: list[float] = []

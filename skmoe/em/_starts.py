@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
+from skmoe._sklearn import one_openmp_thread
 from skmoe.em._segments import Segmenter
 
 __all__ = [
@@ -65,7 +66,8 @@ class StartData:
         Standardised responses, or centred indicators of classes.
     weight : array of shape (n_samples,)
     n_experts : int
-    classes : bool
+    indicators : array of shape (n_samples, n_classes) or None
+        Indicators of classes, not standardised; None for a regression.
     constant_gate : bool
         Whether the gate does not depend on x: clusters then need y.
     variance_prior : tuple (rows, fraction)
@@ -76,11 +78,16 @@ class StartData:
     target: Array
     weight: Array
     n_experts: int
-    classes: bool = False
+    indicators: Array | None = None
     constant_gate: bool = False
     variance_prior: tuple[float, float] = (0.0, 0.0)
     # Responsibilities of a few passes of EM with Gaussian gates, from labels.
     gaussian: Callable[[Array], Array] | None = None
+
+    @property
+    def classes(self) -> bool:
+        """Whether the responses are classes."""
+        return self.indicators is not None
 
     @property
     def segmenter(self) -> Segmenter:
@@ -91,7 +98,7 @@ class StartData:
         return Segmenter(
             self.gate_X,
             self.expert_X,
-            self.target,
+            self.target if self.indicators is None else self.indicators,
             self.weight,
             classes=self.classes,
             min_mass=min(least, total / (2.0 * self.n_experts)),
@@ -111,7 +118,7 @@ def soften(labels: Array, n_experts: int, confidence: float = CONFIDENCE) -> Arr
 def kmeans_labels(points: Array, weight: Array, n_clusters: int) -> Array:
     """Return labels of weighted k-means from principal-direction centres."""
     centres = _principal_centres(points, weight, n_clusters)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), one_openmp_thread():
         warnings.simplefilter("ignore", ConvergenceWarning)
         # tol=0: scikit-learn's tolerance looks at unweighted variances.
         model = KMeans(n_clusters, init=centres, n_init=1, tol=0.0, max_iter=30)
@@ -335,6 +342,8 @@ def portfolio(
             yield start
     if n_init is not None:
         n_random = n_init - count
+    elif count + n_random == 0:
+        n_random = 1  # no column can be cut: one random start instead
     for _, start in zip(range(n_random), random_start(data, rng), strict=False):
         yield start
 

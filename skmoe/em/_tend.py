@@ -16,9 +16,6 @@ __all__ = ["tend"]
 
 Array = NDArray[np.float64]
 
-# An expert with less than one row's worth of responsibility is dead.
-LEAST_MASS = 1.0
-
 
 def tend(
     node: Node,
@@ -59,14 +56,18 @@ def tend(
     node : Node
     best : Run
     """
-    dead = np.flatnonzero(best.mass < LEAST_MASS)
+    # Less than one row's worth of responsibility is dead.
+    row = min(1.0, float(weight.sum()) / weight.size)
+    dead = np.flatnonzero(best.mass < row)
     if dead.size == 0 or best.stopped:
         _announce_collapse(node)
         return node, best
     node.log_prob(X, y)
     resp = _shared_out(np.array(node.resp), weight, dead)
-    tried, run = _refit(fresh(len(node.experts)), resp, X, y, weight, n_classes, options)
-    if (run.mass >= LEAST_MASS).all() and run.objective > best.objective:
+    tried, run = _refit(
+        fresh(len(node.experts)), resp, X, y, weight, n_classes, options
+    )
+    if (run.mass >= row).all() and run.objective > best.objective:
         return tried, run
     names = [node.experts[k][0] for k in dead]
     rows = ", ".join(f"{best.mass[k]:.3g}" for k in dead)
@@ -129,9 +130,7 @@ def _shared_out(resp: Array, weight: Array, dead: NDArray[np.intp]) -> Array:
 def _announce_collapse(node: Node) -> None:
     """Warn about experts whose variance lies at its floor."""
     collapsed = [
-        name
-        for name, expert in node.experts
-        if getattr(expert, "collapsed", False)
+        name for name, expert in node.experts if getattr(expert, "collapsed", False)
     ]
     if collapsed:
         warnings.warn(

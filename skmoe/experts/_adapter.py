@@ -152,14 +152,15 @@ class EstimatorExpert(AdaptedExpert, MetaEstimatorMixin, BaseEstimator):
             warn_about_weights([self])
         n_classes = None if classes is None else classes.size
         self.prepare(X, y, weight, n_classes)
-        self._fit_alone(X, y, weight)
+        self.fit_alone(X, y, weight)
         self.finish()
         self._alone = True
         if classes is not None:
             self.classes_ = classes
         return self
 
-    def _fit_alone(self, X, y, weight):
+    def fit_alone(self, X, y, weight):
+        """Take M-steps on the same rows until a noise of its own has settled."""
         for _ in range(MAX_NOISE_PASSES if self._inner.own_noise else 1):
             before = self.dispersion
             self.m_step(X, y, weight)

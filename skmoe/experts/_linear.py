@@ -104,9 +104,7 @@ class LinearExpert(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def predict(self, X):
         """Return the mean of y, of shape (n_samples,) or (n_samples, n_outputs)."""
         check_is_fitted(self)
-        X = validate_data(
-            self, X, accept_sparse="csr", dtype=np.float64, reset=False
-        )
+        X = validate_data(self, X, accept_sparse="csr", dtype=np.float64, reset=False)
         return self.predict_params(X)
 
     # -- the Expert protocol ---------------------------------------------------

@@ -7,6 +7,8 @@ from skmoe.likelihoods import LOG_2PI
 
 __all__ = ["LinearKernel", "LinearPrior"]
 
+MAX_LOG = 600.0
+
 
 class LinearKernel:
     """K linear-Gaussian experts on blocks of one standardised design.
@@ -121,21 +123,26 @@ class LinearKernel:
     def move(self, fraction):
         """Do nothing: the M-step is exact, there is no step to shorten."""
 
-    def degenerate(self):
+    def degenerate(self, row):
         """Return whether an expert has no rows, or a spurious fit to a few.
 
         Without a prior on the variance the likelihood is unbounded: a handful
         of rows near one line gives a maximum that says nothing about the rest
         (McLachlan & Peel 2000, 3.10). Taken as such: less than 2 % of the noise
         of one global fit, on few rows.
+
+        Parameters
+        ----------
+        row : float
+            One row's worth of weight.
         """
         if self.prior.rows:
-            dead = self.mass < 1.0
+            dead = self.mass < row
             return bool((dead | self.prior.collapsed(self.variance)).any())
         p = self.coef.shape[2]
-        few = self.mass < max(0.1 * self.mass.sum(), 3.0 * (p + 1))
+        few = self.mass < max(0.1 * self.mass.sum(), 3.0 * (p + 1) * row)
         tiny = _diagonals(self.variance) < 4e-4 * self.prior.global_variance
-        dead = (self.mass < p + 1.0) | (few & tiny.any(axis=1))
+        dead = (self.mass < (p + 1) * row) | (few & tiny.any(axis=1))
         return bool((dead | self.prior.collapsed(self.variance)).any())
 
     def split(self):
@@ -167,7 +174,7 @@ class LinearKernel:
         size = self.coef.size
         self.coef = np.array(value[:size]).reshape(self.coef.shape)
         shape = (-1, *self.variance.shape[1:])
-        variance = _exp_spd(np.array(value[size:]).reshape(shape))
+        variance = self.prior.floored(_exp_spd(np.array(value[size:]).reshape(shape)))
         self.variance = np.array(np.broadcast_to(variance, self.variance.shape))
 
     @property
@@ -181,6 +188,8 @@ class LinearKernel:
         penalty = (prior.ridge * deviation * deviation).sum(axis=2)
         total = scatter + penalty + prior.rows * prior.scale
         spread = 0.5 * (total * inverse - (self.mass[:, None] + prior.rows))
+        # At the floor a variance cannot follow a gradient that points down.
+        spread[(self.variance <= prior.floor) & (spread < 0.0)] = 0.0
         if prior.shared:
             spread = spread.sum(axis=0)
         return np.concatenate([slope.ravel(), spread.ravel()])
@@ -258,11 +267,17 @@ class LinearPrior:
         if self.shared:
             total = np.broadcast_to(total.sum(axis=0), total.shape)
             mass = np.broadcast_to(mass.sum(), mass.shape)
-        total = total / np.maximum(mass, 1e-300)[:, None, None]
-        if self.diagonal:
-            variance = np.diagonal(total, axis1=1, axis2=2)
+        empty = mass < 1e-8  # the quotient of two rounding errors
+        total = total / np.where(empty, 1.0, mass)[:, None, None]
+        start = np.diag(self.global_variance)
+        total = np.where(empty[:, None, None], start, total)
+        return self.floored(_diagonals(total) if self.diagonal else total)
+
+    def floored(self, variance):
+        """Return variances, or covariances, lifted to the floor."""
+        if variance.ndim == 2:
             return np.maximum(variance, self.floor)
-        return _floor_matrices(total, self.floor)
+        return _floor_matrices(variance, self.floor)
 
     def collapsed(self, variance):
         """Return for each expert whether a variance lies at the floor."""
@@ -315,15 +330,18 @@ def _diagonals(variance):
 
 
 def _as_matrices(variance):
-    return variance if variance.ndim == 3 else variance[:, :, None] * np.eye(
-        variance.shape[1]
+    return (
+        variance
+        if variance.ndim == 3
+        else variance[:, :, None] * np.eye(variance.shape[1])
     )
 
 
 def _floor_matrices(matrices, floor):
     """Lift the eigenvalues of covariances, in units of the floors, to one."""
     root = np.sqrt(floor)
-    value, vector = np.linalg.eigh(matrices / root[:, None] / root)
+    scaled = matrices / root[:, None] / root
+    value, vector = np.linalg.eigh(0.5 * (scaled + scaled.transpose(0, 2, 1)))
     value = np.maximum(value, 1.0)
     lifted = (vector * value[:, None, :]) @ vector.transpose(0, 2, 1)
     return lifted * root[:, None] * root
@@ -334,12 +352,14 @@ def _log_spd(variance):
     if variance.ndim == 2:
         return np.log(variance)
     value, vector = np.linalg.eigh(variance)
+    value = np.maximum(value, 1e-300)
     return (vector * np.log(value)[:, None, :]) @ vector.transpose(0, 2, 1)
 
 
 def _exp_spd(logs):
-    """Invert `_log_spd`."""
+    """Invert `_log_spd`; an extrapolation may have gone too far to represent."""
     if logs.ndim == 2:
-        return np.exp(logs)
+        return np.exp(np.clip(logs, -MAX_LOG, MAX_LOG))
     value, vector = np.linalg.eigh(0.5 * (logs + logs.transpose(0, 2, 1)))
-    return (vector * np.exp(value)[:, None, :]) @ vector.transpose(0, 2, 1)
+    value = np.exp(np.clip(value, -MAX_LOG, MAX_LOG))
+    return (vector * value[:, None, :]) @ vector.transpose(0, 2, 1)

@@ -89,10 +89,10 @@ class LogisticExpert(ClassifierMixin, BaseEstimator):
         if self.classes_.size < 2:
             raise ValueError(
                 "LogisticExpert needs at least two classes in y, got one class: "
-                f"{self.classes_[0]!r}."
+                f"{self.classes_.tolist()[0]!r}."
             )
         self.prepare(X, codes, weight, self.classes_.size)
-        self.n_iter_ = self._newton_to_convergence(X, codes, weight)
+        self.n_iter_ = self.fit_alone(X, codes, weight)
         return self
 
     def predict(self, X):
@@ -126,7 +126,7 @@ class LogisticExpert(ClassifierMixin, BaseEstimator):
         start = np.log(np.maximum(counts, 1e-3 * counts.sum() / n_classes))
         self.kernel_ = LogisticKernel(1, zero, min(alpha, 1.0) * penalised)
         self.kernel_.coef[0, :, 0] = start - start.mean()
-        self._newton_to_convergence(X, y, weight)
+        self.fit_alone(X, y, weight)
         anchor = self.kernel_.coef[0]
         self.kernel_ = LogisticKernel(1, anchor, alpha * penalised)
 
@@ -147,7 +147,7 @@ class LogisticExpert(ClassifierMixin, BaseEstimator):
         """Take one damped Newton step under the weights."""
         self._newton_step(X, y, weight)
 
-    def _newton_to_convergence(self, X, y, weight):
+    def fit_alone(self, X, y, weight):
         """Step until a step gains less than tol, or max_iter times; count them."""
         last, n_steps = -np.inf, 0
         while n_steps < self.max_iter:

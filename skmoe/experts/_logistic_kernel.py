@@ -125,9 +125,9 @@ class LogisticKernel:
         """Go this fraction of the proposed step from where it started."""
         self.coef = self._from + fraction * self.direction
 
-    def degenerate(self):
-        """Return whether an expert has no rows."""
-        return bool((self.mass < 1.0).any())
+    def degenerate(self, row):
+        """Return whether an expert has less than one row's worth of weight."""
+        return bool((self.mass < row).any())
 
     def split(self):
         """Return one kernel for each expert, with its own parameters."""

@@ -145,8 +145,11 @@ class FullCovariance:
     @property
     def vector(self):
         """Lower Cholesky factors with the logs of their diagonals, flat."""
-        factor = np.linalg.cholesky(self.value)
         diagonal = np.arange(self.n_columns)
+        value = self.value.copy()
+        # Rounding may leave a floored covariance a hair short of positive.
+        value[:, diagonal, diagonal] *= 1.0 + 1e-12
+        factor = np.linalg.cholesky(value)
         factor[:, diagonal, diagonal] = np.log(factor[:, diagonal, diagonal])
         return factor[:, *self._lower].ravel()
 

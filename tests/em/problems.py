@@ -56,7 +56,9 @@ CASES = {
 def rows(n_outputs, rng, n=150, n_regimes=3):
     """Return X, y, weight and n_classes of rows from overlapping regimes."""
     X = rng.normal(size=(n, 4)) @ np.diag([1.0, 2.0, 1e-3, 30.0]) + [0, 5, 0, -7]
-    regime = np.clip(np.floor(X[:, 0] + 1.5 + 0.3 * rng.normal(size=n)), 0, n_regimes - 1)
+    regime = np.clip(
+        np.floor(X[:, 0] + 1.5 + 0.3 * rng.normal(size=n)), 0, n_regimes - 1
+    )
     weight = rng.uniform(0.2, 3.0, size=n)
     weight[rng.random(n) < 0.05] = 0.0
     Z = (X - X.mean(axis=0)) / X.std(axis=0)

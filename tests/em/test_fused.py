@@ -303,7 +303,9 @@ def test_fewer_rows_than_columns(rng):
         assert_climbs(trace)
 
 
-@pytest.mark.parametrize("case", ["single", "single_ml", "shared", "two_classes", "full"])
+@pytest.mark.parametrize(
+    "case", ["single", "single_ml", "shared", "two_classes", "full"]
+)
 def test_dead_expert(case, rng):
     """An expert without any responsibility harms nobody and can come back."""
     X, y, weight, n_classes = rows(CASES[case][2], rng)

@@ -8,7 +8,7 @@ import pytest
 from skmoe.em._build import assignment, build_problem
 from skmoe.em._loop import climb, objective_at
 from skmoe.em._monitor import Monitor
-from skmoe.em._node import hard_assignment
+from skmoe.em._node import NodeProblem, hard_assignment
 from skmoe.exceptions import NonMonotoneWarning
 from tests._asserts import assert_climbs
 from tests.em.problems import (
@@ -156,7 +156,7 @@ def test_a_wrong_m_step_is_announced_and_undone(acceleration):
     problem = Liar([0.9, 0.8])
     with pytest.warns(NonMonotoneWarning, match="exact M-steps lowered its objective"):
         monitor = run(problem, 100, acceleration, tol=0.0)
-    assert monitor.stopped
+    assert monitor.failed
     assert not monitor.converged
     assert_climbs(monitor.trace, 0.0)
     assert monitor.trace[-1] == monitor.best
@@ -272,6 +272,20 @@ def test_cem_ends_where_no_label_changes(rng):
     problem.m_step()
     problem.e_step()
     np.testing.assert_array_equal(problem.mass, mass)
+
+
+def test_cem_of_general_parts_is_that_of_fused_ones(rng):
+    data = X, y, weight, _ = rows(None, rng)
+    resp = soft_labels(X, 3, rng)
+    node = make_node("single", assign=hard_assignment)
+    node.prepare(*data)
+    general = NodeProblem(node, X, y, weight)
+    fused = build_problem(make_node("single", assign=hard_assignment), *data)
+    general.start(resp)
+    fused.start(resp)
+    assert objective(fused) == pytest.approx(objective(general), rel=1e-10)
+    np.testing.assert_allclose(fused.mass, general.mass, rtol=1e-12)
+    np.testing.assert_array_equal(np.unique(node.resp), [0.0, 1.0])
 
 
 def sem_run(seed, data, resp):

@@ -117,4 +117,4 @@ def test_a_fall_is_announced_with_both_values():
     seen = monitor([-1.25])
     seen.n_passes = 7
     with pytest.warns(NonMonotoneWarning, match=r"from -1\.25 to -2\.5 in pass 7"):
-        seen.report_fall(-2.5)
+        seen.end_fall(-2.5)

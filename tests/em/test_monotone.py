@@ -126,7 +126,9 @@ def random_problem(seed):
         problem = NodeProblem(node, X, y, weight)
     problem.start(random_start(rng, X, n_experts), int(rng.choice([1, 1, 6])))
     acceleration = acceleration if algorithm == "em" else None
-    words = f"seed {seed}: {n} rows, {n_experts} x {experts[0]}, {node.gate}, {algorithm}"
+    words = (
+        f"seed {seed}: {n} rows, {n_experts} x {experts[0]}, {node.gate}, {algorithm}"
+    )
     return problem, acceleration, words
 
 

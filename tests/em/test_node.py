@@ -76,7 +76,7 @@ def test_columns(rng):
 
 
 def test_density_is_that_of_the_mixture(rng):
-    data = X, y, weight, _ = rows(None, rng)
+    data = X, y, _, _ = rows(None, rng)
     node = bound(make_node("single"), data, soft_labels(X, 3, rng), 3).node
     proba = np.exp(node.gate.log_proba(X))
     each = [
@@ -366,9 +366,7 @@ def test_a_node_pickles_and_copies(rng):
     expected = node.log_prob(X, y)
     again = pickle.loads(pickle.dumps(node))
     np.testing.assert_allclose(again.log_prob(X, y), expected, rtol=1e-12)
-    np.testing.assert_allclose(
-        copy.deepcopy(node).log_prob(X, y), expected, rtol=1e-12
-    )
+    np.testing.assert_allclose(copy.deepcopy(node).log_prob(X, y), expected, rtol=1e-12)
 
 
 def test_problem_without_gradient(rng):

@@ -15,7 +15,7 @@ from skmoe.em._search import (
     improve,
     race,
 )
-from skmoe.em._starts import Start, portfolio, soften
+from skmoe.em._starts import Start, portfolio, soften, swaps
 from tests.em.problems import make_node, objective, rows, soft_labels
 
 LONG = {"max_iter": 400, "tol": 1e-9, "acceleration": "auto", "exact": True}
@@ -41,10 +41,9 @@ def general_problem(data):
 
 def starts_for(data, rng, count=12):
     size = data[1].size
-    made = [Start("sorted", soft_labels(data[0], 3, rng))]
-    for k in range(count - 1):
-        made.append(Start(f"random{k}", soften(rng.integers(3, size=size), 3)))
-    return made
+    labels = [rng.integers(3, size=size) for _ in range(count - 1)]
+    randoms = [Start(f"random{k}", soften(y, 3)) for k, y in enumerate(labels)]
+    return [Start("sorted", soft_labels(data[0], 3, rng)), *randoms]
 
 
 def run_race(problem, starts, **options):
@@ -185,9 +184,7 @@ class Flat:
 def finished(heights, bad=(), **options):
     problem = Flat()
     problem.bad = bad
-    runs = [
-        Run(f"run{k}", -np.inf, h, np.ones(2)) for k, h in enumerate(heights)
-    ]
+    runs = [Run(f"run{k}", -np.inf, h, np.ones(2)) for k, h in enumerate(heights)]
     return finish(problem, runs, **{**LONG, **options})
 
 
@@ -246,9 +243,7 @@ def test_swaps_only_improve(fused, rng):
     short = {**LONG, "max_iter": 2, "acceleration": None}
     best = finish(problem, run_race(problem, poor)[0], **short)[0]
     starts = start_data(make_node("single"), X, y, weight, None)
-    found, tried = improve(
-        problem, best, starts, np.random.RandomState(0), 15, **LONG
-    )
+    found, tried = improve(problem, best, starts, np.random.RandomState(0), 15, **LONG)
     assert found.objective > best.objective
     assert any(run is best for run in tried)
     assert all(run.objective <= found.objective + 1e-3 for run in tried)
@@ -257,6 +252,27 @@ def test_swaps_only_improve(fused, rng):
     none, nothing = improve(problem, found, starts, np.random.RandomState(0), 0, **LONG)
     assert none is found
     assert nothing == []
+
+
+def test_swaps_start_from_the_best_fit(fused, rng, monkeypatch):
+    """Wherever the problem stood before."""
+    import skmoe.em._search as module
+
+    problem, data = fused
+    starts = start_data(make_node("single"), *data)
+    first, other = starts_for(data, rng, 2)
+    best = finish(problem, run_race(problem, [first])[0], **LONG)[0]
+    problem.restore(best.state)
+    expected, seen = problem.responsibilities(), []
+
+    def spy(data, resp, rng):
+        seen.append(resp)
+        return swaps(data, resp, rng)
+
+    monkeypatch.setattr(module, "swaps", spy)
+    problem.start(other.resp)
+    improve(problem, best, starts, np.random.RandomState(0), 1, **LONG)
+    np.testing.assert_allclose(seen[0], expected, atol=1e-12)
 
 
 def test_the_whole_search_finds_the_truth(rng):

@@ -5,6 +5,7 @@ import pytest
 from scipy import optimize
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
@@ -102,6 +103,15 @@ def test_predictions_are_out_of_fold(rng):
     assert np.mean((plain.predict(X) - y) ** 2) == 0.0
 
 
+def test_out_of_fold_is_what_cross_validation_predicts(rng):
+    X, y, _ = half_and_half(rng)
+    weight = np.ones(y.size)
+    held = _out_of_fold(stack_node(LinearRegression()), X, y, weight, None)[0]
+    folds = KFold(5, shuffle=True, random_state=0)
+    expected = cross_val_predict(LinearRegression(), X, y, cv=folds)
+    np.testing.assert_allclose(held, expected, rtol=1e-9)
+
+
 def test_dispersion_is_that_of_held_out_errors(rng):
     X, y, weight = half_and_half(rng)
     node = stack_node(KNeighborsRegressor(1), LinearRegression())
@@ -160,7 +170,9 @@ def test_classes(rng):
     X, y, weight, n_classes = rows("3", rng)
     kept = weight > 0
     X, y, weight = X[kept], y[kept], weight[kept]
-    node = stack_node(LogisticRegression(max_iter=5000), DecisionTreeClassifier(max_depth=3))
+    node = stack_node(
+        LogisticRegression(max_iter=5000), DecisionTreeClassifier(max_depth=3)
+    )
     node.experts.append(("own", LogisticExpert()))
     node.columns.append(None)
     _, run = fit_stack(node, X, y, weight, n_classes)

@@ -100,9 +100,7 @@ def repeated(data, count):
     arrays = (data.gate_X, data.expert_X, data.target)
     gate_X, expert_X, target = (np.repeat(a, count, axis=0) for a in arrays)
     weight = np.ones(count.sum())
-    return replace(
-        data, gate_X=gate_X, expert_X=expert_X, target=target, weight=weight
-    )
+    return replace(data, gate_X=gate_X, expert_X=expert_X, target=target, weight=weight)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in EVERY if kind != "gaussian"])
@@ -169,7 +167,9 @@ def test_a_swap_moves_one_expert(rng):
 
 def test_soften():
     resp = soften(np.array([0, 2, 1]), 3, 0.8)
-    np.testing.assert_allclose(resp, [[0.8, 0.1, 0.1], [0.1, 0.1, 0.8], [0.1, 0.8, 0.1]])
+    np.testing.assert_allclose(
+        resp, [[0.8, 0.1, 0.1], [0.1, 0.1, 0.8], [0.1, 0.8, 0.1]]
+    )
     np.testing.assert_array_equal(soften(np.zeros(4, int), 1), 1.0)
     np.testing.assert_array_equal(soften(np.array([1, 0]), 2, 1.0), [[0, 1], [1, 0]])
 
@@ -190,10 +190,26 @@ def test_kmeans_of_fewer_points_than_clusters():
     assert labels[0] != labels[-1]
 
 
+def test_the_sign_of_an_axis_does_not_matter(rng, monkeypatch):
+    """An eigenvector may come back as its negative: not with other labels."""
+    points = rng.normal(size=(80, 3))
+    labels = kmeans_labels(points, np.ones(80), 4)
+    eigh = np.linalg.eigh
+
+    def flipped(matrix):
+        value, vector = eigh(matrix)
+        return value, -vector
+
+    monkeypatch.setattr(np.linalg, "eigh", flipped)
+    np.testing.assert_array_equal(kmeans_labels(points, np.ones(80), 4), labels)
+
+
 def test_a_sharp_start_separates(rng):
     """Hard labels and many gate steps: the boundary is where it was cut."""
     x = np.sort(rng.uniform(-1.0, 1.0, size=200))[:, None]
-    y = np.where(x[:, 0] < 0.3, 5.0 * x[:, 0], -4.0 - x[:, 0]) + 0.1 * rng.normal(size=200)
+    y = np.where(x[:, 0] < 0.3, 5.0 * x[:, 0], -4.0 - x[:, 0]) + 0.1 * rng.normal(
+        size=200
+    )
     weight = np.ones(200)
     node = make_node("single_ml", 2)
     data = start_data(node, x, y, weight, None)
@@ -251,7 +267,10 @@ def test_a_number_of_starts_is_that_many(init, n_init, rng):
 def test_one_kind_alone(init, rng):
     made = set(names(init, None, data_of(rng)))
     kinds = {"random": {"random_subsets", "random_centres"}}
-    kinds["segments"], kinds["tree"] = {"segments", "segments_sharp"}, {"tree", "tree_sharp"}
+    kinds["segments"], kinds["tree"] = (
+        {"segments", "segments_sharp"},
+        {"tree", "tree_sharp"},
+    )
     assert made == kinds.get(init, {init})
 
 

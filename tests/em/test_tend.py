@@ -53,9 +53,7 @@ def fitted(node, data, resp, max_iter=300):
 
 def tended(node, run, data, *, named=False, make=fresh):
     X, y, weight = data
-    return tend(
-        node, run, X, y, weight, None, named=named, fresh=make, options=OPTIONS
-    )
+    return tend(node, run, X, y, weight, None, named=named, fresh=make, options=OPTIONS)
 
 
 def dead_third(data, rng):

@@ -150,7 +150,8 @@ class ExpertSuite:
         expert = self.fitted(X, y, weight)
         if self.n_classes is not None:
             each = [
-                expert.log_prob(X, np.full(X.shape[0], c)) for c in range(self.n_classes)
+                expert.log_prob(X, np.full(X.shape[0], c))
+                for c in range(self.n_classes)
             ]
             np.testing.assert_allclose(np.exp(each).sum(axis=0), 1.0, rtol=1e-10)
             return
@@ -170,7 +171,9 @@ class ExpertSuite:
             return float(np.exp(expert.log_prob(row, point)[0] + constant))
 
         width = 10.0 * np.sqrt(matrix[-1, -1])
-        assert_integrates_to_one(density, mean[-1] - width, mean[-1] + width, [mean[-1]])
+        assert_integrates_to_one(
+            density, mean[-1] - width, mean[-1] + width, [mean[-1]]
+        )
 
     # -- weights and order -------------------------------------------------------
 

@@ -120,7 +120,9 @@ def test_full_covariances_have_no_gradient(rng):
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("covariance", ["full", "diag"])
 def test_linear_parameters_round_trip(rng, covariance, shared):
-    kernel, expert, X, y, weighted = linear(rng, 2, covariance=covariance, shared=shared)
+    kernel, expert, X, y, weighted = linear(
+        rng, 2, covariance=covariance, shared=shared
+    )
     pass_over(kernel, expert.design_.matrix(X), y.T, weighted)
     kernel.propose()
     coef, variance = kernel.coef.copy(), kernel.variance.copy()
@@ -164,20 +166,29 @@ def test_degenerate(rng):
     design = expert.design_.matrix(X)
     pass_over(kernel, design, y.T, weighted)
     kernel.propose()
-    assert not kernel.degenerate()
+    assert not kernel.degenerate(1.0)
     thin = weighted * np.array([1.0, 1.0, 0.5 / weighted[2].sum()])[:, None]
     pass_over(kernel, design, y.T, thin)
-    assert kernel.degenerate()
+    assert kernel.degenerate(1.0)
     # Without a prior a regression of three columns needs more than three rows.
     free, expert, X, y, weighted = linear(rng, variance_prior=None)
     design = expert.design_.matrix(X)
     few = weighted * np.array([1.0, 1.0, 3.5 / weighted[2].sum()])[:, None]
     pass_over(free, design, y.T, few)
-    assert free.degenerate()
+    assert free.degenerate(1.0)
     pass_over(free, design, y.T, weighted)
-    assert not free.degenerate()
+    assert not free.degenerate(1.0)
     free.variance[1] = free.prior.floor
-    assert free.degenerate()
+    assert free.degenerate(1.0)
+
+
+def test_a_row_may_weigh_less_than_one(rng):
+    """Weights that sum to one are rows all the same."""
+    kernel, expert, X, y, weighted = linear(rng)
+    share = weighted / weighted.sum()
+    pass_over(kernel, expert.design_.matrix(X), y.T, share)
+    assert kernel.degenerate(1.0)
+    assert not kernel.degenerate(1.0 / share.shape[1])
 
 
 def test_matrix_logarithms(rng):
@@ -276,9 +287,9 @@ def test_a_logistic_step_is_bounded_in_logits(rng):
 def test_logistic_split_and_degenerate(rng):
     kernel, expert, X, y, weighted = logistic(rng)
     pass_over(kernel, expert.design_.matrix(X), y, weighted)
-    assert not kernel.degenerate()
+    assert not kernel.degenerate(1.0)
     for k, part in enumerate(kernel.split()):
         np.testing.assert_array_equal(part.coef[0], kernel.coef[k])
     weighted[1] *= 0.9 / weighted[1].sum()
     pass_over(kernel, expert.design_.matrix(X), y, weighted)
-    assert kernel.degenerate()
+    assert kernel.degenerate(1.0)

@@ -89,14 +89,14 @@ def test_without_penalty_it_is_least_squares(rows, fit_intercept):
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("alpha", [0.0, 0.7, 30.0])
 def test_the_anchor_is_ridge_on_the_standardised_columns(rows, alpha, fit_intercept):
-    """The global fit carries the same penalty around zero."""
+    """The global fit carries a mild penalty around zero: min(alpha, 1)."""
     X, y, weight = rows
     expert = LinearExpert(alpha=alpha, fit_intercept=fit_intercept)
     expert.prepare(X, y[:, 0], weight)
     mean = np.average(X, axis=0, weights=weight) if fit_intercept else 0.0
     scale = np.sqrt(np.average((X - mean) ** 2, axis=0, weights=weight))
     Z = (X - mean) / scale
-    ridge = Ridge(alpha, fit_intercept=fit_intercept, solver="svd").fit(
+    ridge = Ridge(min(alpha, 1.0), fit_intercept=fit_intercept, solver="svd").fit(
         Z, y[:, 0], sample_weight=weight
     )
     anchor = expert.kernel_.prior.anchor[0]
@@ -133,6 +133,10 @@ def minus_objective(vector, expert, X, y, weight):
 @pytest.mark.parametrize("covariance", ["full", "diag"])
 def test_m_step_is_the_maximum(rows, covariance, alpha, prior):
     X, y, weight = rows
+    # A bend, and weight on one side of it: far from the anchor, so that its
+    # penalty is a good part of the variance.
+    y = y + 4.0 * np.abs(X[:, 1:2] + 2.0)
+    weight = np.where(X[:, 1] > -2.0, weight, 0.05 * weight)
     expert = LinearExpert(alpha=alpha, covariance=covariance, variance_prior=prior)
     expert.prepare(X, y, np.ones(70))
     expert.m_step(X, y, weight)
@@ -150,6 +154,18 @@ def test_m_step_is_the_maximum(rows, covariance, alpha, prior):
     np.testing.assert_allclose(
         expert.kernel_.coef[0], found.x[: q * p].reshape(q, p), rtol=1e-3, atol=1e-4
     )
+    away = expert.kernel_.coef[0] - expert.kernel_.prior.anchor
+    error = y - expert.predict_params(X)
+    total = (error * weight[:, None]).T @ error
+    total += (away * expert.kernel_.prior.ridge) @ away.T
+    count, share = prior or (0.0, 0.0)
+    total += count * share * np.diag(y.var(axis=0))
+    if covariance == "diag":
+        total = np.diag(total)
+    expected = total / (weight.sum() + count)
+    np.testing.assert_allclose(expert.dispersion, expected, rtol=1e-9)
+    if alpha:
+        assert np.trace((away * expert.kernel_.prior.ridge) @ away.T) > 1.0
 
 
 def q_log_reference(expert):
@@ -177,6 +193,19 @@ def test_a_strong_ridge_is_the_global_fit(rows):
     expert.m_step(X, y[:, 0], some)
     slope = expert.kernel_.prior.anchor[0, 1:]
     np.testing.assert_allclose(expert.kernel_.coef[0, 0, 1:], slope, atol=1e-6)
+
+
+@pytest.mark.parametrize("covariance", ["full", "diag"])
+@pytest.mark.parametrize("alpha", [0.0, 2.0])
+def test_an_expert_without_rows_falls_back_on_all(rows, alpha, covariance):
+    """No quotient of rounding errors: the variance of the global fit."""
+    X, y, weight = rows
+    expert = LinearExpert(alpha=alpha, covariance=covariance, variance_prior=None)
+    expert.prepare(X, y, weight)
+    expert.m_step(X, y, weight * (X[:, 1] > -2.0))
+    expert.m_step(X, y, np.zeros(70))
+    every = expert.kernel_.prior.start_variance
+    np.testing.assert_allclose(expert.dispersion, every, rtol=1e-6)
 
 
 def test_few_rows_bend_to_the_global_fit():

@@ -154,7 +154,7 @@ def test_penalty_is_on_standardised_slopes_only(problem):
 @pytest.mark.parametrize("solver", ["newton", "bound", "lbfgs"])
 def test_sparse_equals_dense(problem, solver):
     X, resp, weight = problem
-    X = np.where(X > np.median(X, axis=0), X / [1.0, 50.0, 1e4], 0.0)
+    X = np.where(np.median(X, axis=0) < X, X / [1.0, 50.0, 1e4], 0.0)
     dense = converged(X, resp, weight, 300, solver=solver, alpha=0.1)
     rows = sparse.csr_array(X)
     thin = converged(rows, resp, weight, 300, solver=solver, alpha=0.1)

@@ -1,0 +1,296 @@
+"""The predictive law of a mixture: against SciPy, integrals, grids and draws."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import stats
+from scipy.special import logsumexp
+
+from skmoe.distribution import MixtureDistribution
+from skmoe.likelihoods import Categorical, Gaussian
+from tests._asserts import assert_integrates_to_one
+
+N_ROWS, N_EXPERTS = 7, 3
+
+
+def make_gate(rng, shape=(N_ROWS, N_EXPERTS)):
+    logit = 2.0 * rng.normal(size=shape)
+    return logit - logsumexp(logit, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def single(rng):
+    """Return a law of one output with unequal variances."""
+    means = [2.0 * rng.normal(size=N_ROWS) for _ in range(N_EXPERTS)]
+    variances = [0.1, 1.0, 4.0]
+    return MixtureDistribution(
+        make_gate(rng), means, variances, [Gaussian()] * N_EXPERTS
+    )
+
+
+def make_multi(rng, kinds):
+    means = [2.0 * rng.normal(size=(N_ROWS, 2)) for _ in kinds]
+    root = rng.normal(size=(2, 2))
+    spread = {"full": root @ root.T + 0.1 * np.eye(2), "diag": np.array([0.3, 2.0])}
+    dispersions = [spread[kind] for kind in kinds]
+    gate = make_gate(rng, (N_ROWS, len(kinds)))
+    return MixtureDistribution(gate, means, dispersions, [Gaussian()] * len(kinds))
+
+
+@pytest.fixture
+def multi(rng):
+    """Return a law of two outputs: full and diagonal covariances together."""
+    return make_multi(rng, ["full", "diag", "full"])
+
+
+@pytest.fixture
+def classes(rng):
+    """Return a law of four classes."""
+    logit = rng.normal(size=(N_EXPERTS, N_ROWS, 4))
+    params = list(logit - logsumexp(logit, axis=2, keepdims=True))
+    nothing = [None] * N_EXPERTS
+    return MixtureDistribution(
+        make_gate(rng), params, nothing, [Categorical()] * N_EXPERTS
+    )
+
+
+def frozen(law, row):
+    """Return each expert's law of a row in SciPy's words, with its gate."""
+    for k in range(law.gate.shape[1]):
+        spread = np.asarray(law.dispersions[k])
+        if spread.ndim == 0:
+            one = stats.norm(law.params[k][row], np.sqrt(spread))
+        else:
+            cov = spread if spread.ndim == 2 else np.diag(spread)
+            one = stats.multivariate_normal(law.params[k][row], cov)
+        yield law.gate[row, k], one
+
+
+@pytest.mark.parametrize("name", ["single", "multi"])
+def test_log_prob_equals_scipy(name, request, rng):
+    law = request.getfixturevalue(name)
+    y = rng.normal(size=law.mean.shape)
+    expected = [
+        np.log(sum(g * one.pdf(y[i]) for g, one in frozen(law, i)))
+        for i in range(N_ROWS)
+    ]
+    assert_allclose(law.log_prob(y), expected)
+
+
+def test_density_integrates_to_one(single):
+    for row in range(3):
+        only = MixtureDistribution(
+            single.log_gate[[row]],
+            [params[[row]] for params in single.params],
+            single.dispersions,
+            single.likelihoods,
+        )
+        peaks = sorted(float(params[0]) for params in only.params)
+        assert_integrates_to_one(
+            lambda y, only=only: np.exp(only.log_prob([y])[0]), -40, 40, points=peaks
+        )
+
+
+def test_density_of_two_outputs_integrates_to_one(multi):
+    axis = np.linspace(-22, 22, 441)
+    for row in range(2):
+        total = 0.0
+        for y0 in axis:
+            y = np.column_stack([np.full(axis.size, y0), axis])
+            density = sum(g * one.pdf(y) for g, one in frozen(multi, row))
+            ours = MixtureDistribution(
+                np.repeat(multi.log_gate[[row]], axis.size, axis=0),
+                [np.repeat(p[[row]], axis.size, axis=0) for p in multi.params],
+                multi.dispersions,
+                multi.likelihoods,
+            ).log_prob(y)
+            assert_allclose(np.exp(ours), density, atol=1e-12)
+            total += np.exp(ours).sum() * (axis[1] - axis[0]) ** 2
+        assert_allclose(total, 1.0, rtol=1e-6)
+
+
+def test_class_probabilities(classes):
+    by_class = np.stack(
+        [np.exp(classes.log_prob(np.full(N_ROWS, c))) for c in range(4)], axis=1
+    )
+    assert_allclose(by_class.sum(axis=1), 1.0)
+    assert_allclose(by_class, classes.mean)
+    assert_allclose(classes.variance.shape, classes.mean.shape)
+    assert_array_equal(classes.mode, by_class.argmax(axis=1))
+    below = np.stack([classes.cdf(np.full(N_ROWS, c)) for c in range(4)], axis=1)
+    assert_allclose(below, by_class.cumsum(axis=1))
+    # p (1 - p) of the pooled law, since a class either comes or does not.
+    assert_allclose(
+        classes.mean * (1 - classes.mean),
+        np.einsum("nk,nkc->nc", classes.gate, classes.means) * (1 - classes.mean),
+    )
+    assert_allclose(classes.variance, classes.mean * (1 - classes.mean))
+
+
+@pytest.mark.parametrize("name", ["single", "multi"])
+def test_moments_are_those_of_draws(name, request):
+    law = request.getfixturevalue(name)
+    n_draws = 200_000
+    draws = law.sample(n_draws, random_state=1)
+    assert draws.shape == (n_draws, *law.mean.shape)
+    error = np.sqrt(law.variance / n_draws)
+    assert (abs(draws.mean(axis=0) - law.mean) < 5 * error).all()
+    assert_allclose(draws.var(axis=0), law.variance, rtol=0.05)
+
+
+def test_draws_follow_the_cdf(single):
+    draws = single.sample(3000, random_state=2)
+    for row in range(N_ROWS):
+        at = np.linspace(-8, 8, 161)
+        cdf = [single.cdf(np.full(N_ROWS, y))[row] for y in at]
+        result = stats.ks_1samp(draws[:, row], partial(np.interp, xp=at, fp=cdf))
+        assert result.pvalue > 1e-4
+
+
+def test_draws_of_classes(classes):
+    draws = classes.sample(40_000, random_state=3)
+    assert draws.shape == (40_000, N_ROWS)
+    shares = np.stack([(draws == c).mean(axis=0) for c in range(4)], axis=1)
+    assert_allclose(shares, classes.mean, atol=0.015)
+
+
+def test_draws_follow_log_prob(multi):
+    # The mean of the log density over its own draws is minus the entropy; here
+    # by importance: the mean of q / p over draws from p is 1 for any density q.
+    draws = multi.sample(20_000, random_state=4)
+    target = stats.multivariate_normal([0.0, 0.0], 0.2 * np.eye(2))
+    for row in range(2):
+        log_p = np.log(sum(g * one.pdf(draws[:, row]) for g, one in frozen(multi, row)))
+        near = target.pdf(draws[:, row]) / np.exp(log_p)
+        assert abs(near.mean() - 1.0) < 6 * near.std() / np.sqrt(near.size)
+
+
+def test_same_seed_same_draws(single):
+    first, second = single.sample(5, random_state=7), single.sample(5, random_state=7)
+    assert_array_equal(first, second)
+    assert not np.array_equal(first, single.sample(5, random_state=8))
+
+
+def test_cdf_is_the_integral_of_the_density(single):
+    y = np.linspace(-3, 3, N_ROWS)
+    h = 1e-5
+    slope = (single.cdf(y + h) - single.cdf(y - h)) / (2 * h)
+    assert_allclose(slope, np.exp(single.log_prob(y)), rtol=1e-6)
+    assert_allclose(single.cdf(np.full(N_ROWS, -1e3)), 0.0, atol=1e-12)
+    assert_allclose(single.cdf(np.full(N_ROWS, 1e3)), 1.0)
+
+
+@pytest.mark.parametrize("spread", [(0.1, 1.0, 4.0), (1.0, 1.0, 1.0), (1e-4, 9.0, 9.0)])
+@pytest.mark.parametrize("seed", range(4))
+def test_mode_is_the_highest_point_of_a_grid(seed, spread):
+    rng = np.random.default_rng(seed)
+    means = [1.5 * rng.normal(size=40) for _ in range(3)]
+    law = MixtureDistribution(
+        make_gate(rng, (40, 3)), means, list(spread), [Gaussian()] * 3
+    )
+    height = law.log_prob(law.mode)
+    grid = np.linspace(-8, 8, 4001)
+    highest = np.max([law.log_prob(np.full(40, y)) for y in grid], axis=0)
+    assert (height >= highest - 1e-9).all()
+    step = 1e-4 * np.sqrt(min(spread))
+    for side in (-step, step):
+        assert (law.log_prob(law.mode + side) <= height + 1e-12).all()
+
+
+@pytest.mark.parametrize("kinds", [["full", "diag"], ["diag", "diag", "full"]])
+def test_mode_of_several_outputs(rng, kinds):
+    law = make_multi(rng, kinds)
+    height = law.log_prob(law.mode)
+    for _ in range(300):
+        other = law.mode + rng.normal(size=law.mode.shape)
+        assert (law.log_prob(other) <= height + 1e-9).all()
+        near = law.mode + 1e-4 * rng.normal(size=law.mode.shape)
+        assert (law.log_prob(near) <= height + 1e-9).all()
+    for params in law.params:
+        assert (law.log_prob(params) <= height + 1e-9).all()
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e12])
+def test_mode_in_any_unit(single, scale):
+    other = MixtureDistribution(
+        single.log_gate,
+        [scale * p for p in single.params],
+        [scale**2 * d for d in single.dispersions],
+        single.likelihoods,
+    )
+    assert_allclose(other.mode / scale, single.mode, rtol=1e-6)
+
+
+def test_skipped_experts_take_no_part(single, rng):
+    log_gate = np.array(single.log_gate)
+    log_gate[:, 1] = -np.inf
+    log_gate -= logsumexp(log_gate, axis=1, keepdims=True)
+    two = MixtureDistribution(
+        log_gate[:, [0, 2]],
+        [single.params[0], single.params[2]],
+        [0.1, 4.0],
+        [Gaussian()] * 2,
+    )
+    three = MixtureDistribution(
+        log_gate, single.params, single.dispersions, single.likelihoods
+    )
+    y = rng.normal(size=N_ROWS)
+    for name in ("mean", "variance", "mode", "top1"):
+        assert_allclose(getattr(three, name), getattr(two, name), err_msg=name)
+    assert_allclose(three.log_prob(y), two.log_prob(y))
+    assert_allclose(three.cdf(y), two.cdf(y))
+    assert_allclose(three.responsibilities(y)[:, [0, 2]], two.responsibilities(y))
+
+
+def test_responsibilities(single, rng):
+    y = rng.normal(size=N_ROWS)
+    resp = single.responsibilities(y)
+    for i in range(N_ROWS):
+        joint = np.array([g * one.pdf(y[i]) for g, one in frozen(single, i)])
+        assert_allclose(resp[i], joint / joint.sum())
+
+
+def test_where_every_density_is_zero(single):
+    y = np.full(N_ROWS, 1e200)
+    assert_array_equal(single.log_prob(y), -np.inf)
+    assert_allclose(single.responsibilities(y), single.gate)
+    far = single.log_prob(np.full(N_ROWS, 1e100))
+    assert np.isfinite(far).all()
+    assert (far < -1e190).all()
+
+
+def test_one_column_is_one_output(single, rng):
+    y = rng.normal(size=N_ROWS)
+    column = MixtureDistribution(
+        single.log_gate,
+        [p[:, None] for p in single.params],
+        [np.array([[d]]) for d in single.dispersions],
+        single.likelihoods,
+    )
+    assert_allclose(column.log_prob(y[:, None]), single.log_prob(y))
+    assert_allclose(column.cdf(y[:, None]), single.cdf(y))
+    assert_allclose(column.mode[:, 0], single.mode)
+    assert_allclose(column.variance[:, 0], single.variance)
+
+
+def test_errors(single, multi):
+    with pytest.raises(ValueError, match="needs a single output, got 2 outputs"):
+        multi.cdf(np.zeros((N_ROWS, 2)))
+    with pytest.raises(ValueError, match=r"shape \(7,\), got \(3,\)"):
+        single.log_prob(np.zeros(3))
+    with pytest.raises(ValueError, match=r"shape \(7,\), got \(7, 1\)"):
+        single.log_prob(np.zeros((N_ROWS, 1)))
+    with pytest.raises(ValueError, match=r"shape \(7, 2\), got \(7,\)"):
+        multi.log_prob(np.zeros(N_ROWS))
+    with pytest.raises(ValueError, match=r"shape \(7,\), got \(\)"):
+        single.log_prob(0.0)
+
+
+def test_repr_and_length(single, classes):
+    assert len(single) == N_ROWS
+    assert repr(single) == (
+        "MixtureDistribution(n_samples=7, n_experts=3, family=Gaussian)"
+    )
+    assert "family=Categorical" in repr(classes)
