@@ -80,16 +80,10 @@ def beside_plain(plain, simulate, options):
             trace = mixture(resp).fit(X, y).objective_trace_
             needed = int(np.argmax(trace >= level)) + 1
         few = mixture(resp, max_iter=needed)
-        seconds, model = cpu(lambda: quiet_fit(few, X, y))
+        seconds, model = cpu(lambda few=few: quiet_fit(few, X, y))
         assert model.objective_trace_[-1] >= level
         rows["ours"].append(seconds)
-        one, _ = cpu(lambda: quiet_fit(mixture(resp, max_iter=1), X, y))
-        many, model = cpu(
-            lambda: quiet_fit(
-                mixture(resp, max_iter=11, acceleration=None, tol=0), X, y
-            )
-        )
-        rows["ours_pass"].append((many - one) / 10)
+        rows["ours_pass"].append(pass_seconds(X, y, resp, 10))
     median = {name: float(np.median(values)) for name, values in rows.items()}
     ratios = {
         "fit_ratio": float(np.median(np.divide(rows["plain"], rows["ours"]))),
@@ -119,6 +113,14 @@ def quiet_fit(model, X, y):
         return model.fit(X, y)
 
 
+def pass_seconds(X, y, resp, passes):
+    """Return the CPU seconds of one plain pass: two fits that differ by some."""
+    one, _ = cpu(lambda: quiet_fit(mixture(resp, max_iter=1), X, y))
+    longer = {"max_iter": 1 + passes, "acceleration": None, "tol": 0}
+    many, _ = cpu(lambda: quiet_fit(mixture(resp, **longer), X, y))
+    return (many - one) / passes
+
+
 def default_fit(plain, simulate, repeats):
     """Time a default fit with all its starts beside one plain_em run."""
     X, y, _, resp = simulate.simulate("gaussian", 1000, 10, 4)
@@ -146,15 +148,7 @@ def growth(simulate, d, k, sizes=(1_000, 10_000, 100_000, 1_000_000, 2_000_000))
         progress(f"growth: n = {n}")
         X, y, _, resp = simulate.simulate("gaussian", n, d, k)
         passes = 40 if n < 50_000 else 6
-        seconds = []
-        for _ in range(3):
-            one, _ = cpu(lambda: quiet_fit(mixture(resp, max_iter=1), X, y))
-            many, _ = cpu(
-                lambda: quiet_fit(
-                    mixture(resp, max_iter=1 + passes, acceleration=None, tol=0), X, y
-                )
-            )
-            seconds.append((many - one) / passes)
+        seconds = [pass_seconds(X, y, resp, passes) for _ in range(3)]
         pass_time = float(np.median(seconds))
         rows.append({"n": n, "pass": pass_time, "per_row": pass_time / n * 1e9})
     return rows

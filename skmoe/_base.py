@@ -32,8 +32,8 @@ from skmoe._sklearn import (
     Interval,
     StrOptions,
     check_sample_weight,
+    few_threads,
     fit_context,
-    one_blas_thread,
 )
 from skmoe._xp import like, to_numpy
 from skmoe.em._build import assignment
@@ -97,7 +97,7 @@ class BaseMixtureOfExperts(
         init="auto",
         n_init=None,
         max_iter=1000,
-        tol=1e-8,
+        tol=1e-7,
         algorithm="em",
         acceleration="auto",
         shared_dispersion=False,
@@ -184,7 +184,7 @@ class BaseMixtureOfExperts(
         starts = self._given_starts(node, X, y, rng, keep)
         n_classes = self._n_classes()
         reporter = PassReporter(self, *given)
-        with one_blas_thread():
+        with few_threads(weight.size):
             if self.algorithm == "stack":
                 report, best = fit_stack(
                     node, X, y, weight, n_classes, free_gate=self.gate is None

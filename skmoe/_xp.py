@@ -1,5 +1,7 @@
 """Array namespaces: results follow the kind of array that X is."""
 
+from typing import Any
+
 import numpy as np
 from array_api_compat import array_namespace, device, is_array_api_obj
 from numpy.typing import NDArray
@@ -10,12 +12,12 @@ __all__ = ["is_foreign", "like", "to_numpy"]
 NARROWER = {"float64": "float32", "int64": "int32"}
 
 
-def is_foreign(X: object) -> bool:
+def is_foreign(X: Any) -> bool:
     """Return whether X is an array of another library than NumPy."""
     return is_array_api_obj(X) and not isinstance(X, np.ndarray)
 
 
-def to_numpy(array: object) -> object:
+def to_numpy(array: Any) -> Any:
     """Return a NumPy array for an array-API object, anything else unchanged.
 
     This is the one visible place where tensors leave their device.
@@ -33,7 +35,7 @@ def to_numpy(array: object) -> object:
         return np.from_dlpack(array)
 
 
-def like(X: object, result: NDArray[np.generic]) -> object:
+def like(X: Any, result: NDArray[Any]) -> Any:
     """Return a NumPy result as an array of X's library, on X's device.
 
     Its type is kept, or narrowed where the device has no type of 64 bits.

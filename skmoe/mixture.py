@@ -50,7 +50,7 @@ class MixtureOfExpertsRegressor(RegressorMixin, MultiOutputMixin, BaseMixtureOfE
         refitted estimators.
     max_iter : int, default=1000
         Passes over the rows for each start that is run to convergence.
-    tol : float, default=1e-8
+    tol : float, default=1e-7
         Stop when the gain to be expected falls below ``tol * (1 + |objective|)``.
     algorithm : {"em", "cem", "sem", "stack"}, default="em"
         Soft, hard (classification) or stochastic EM; "stack" fits every expert
@@ -197,7 +197,7 @@ class MixtureOfExpertsClassifier(ClassifierMixin, BaseMixtureOfExperts):
         refitted estimators.
     max_iter : int, default=1000
         Passes over the rows for each start that is run to convergence.
-    tol : float, default=1e-8
+    tol : float, default=1e-7
         Stop when the gain to be expected falls below ``tol * (1 + |objective|)``.
     algorithm : {"em", "cem", "sem", "stack"}, default="em"
         Soft, hard (classification) or stochastic EM; "stack" fits every expert

@@ -67,7 +67,7 @@ class PreconditionedLBFGS:
             alpha = inverse * float(step @ vector)
             vector -= alpha * change
             alphas.append(alpha)
-        vector = precondition(vector)
+        vector = np.asarray(precondition(vector))
         for (step, change, inverse), alpha in zip(
             self.pairs, reversed(alphas), strict=True
         ):

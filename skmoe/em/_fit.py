@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from skmoe.em._build import build_problem, differ, start_data, write_back
 from skmoe.em._fused import FusedNode
 from skmoe.em._node import Node, NodeProblem
-from skmoe.em._ridge import choose_ridges
-from skmoe.em._search import Run, SearchReport, finish, improve, race
+from skmoe.em._ridge import choose_ridges, copy_ridges
+from skmoe.em._search import Run, SearchReport, finish, improve, polish, race
 from skmoe.em._starts import Start, StartData, n_random_starts, portfolio
 from skmoe.em._tend import tend
 
@@ -112,6 +112,12 @@ def fit_node(
     if data is not None and _searches(options) and problem is small:
         best, more = _swap_experts(problem, node, best, data, options)
         runs = [best, *[run for run in [*runs, *more] if run is not best]]
+    best = polish(
+        problem,
+        best,
+        on_pass=options.on_pass(problem, node),
+        **options.long_run(node),
+    )
     problem.restore(best.state)
     problem.e_step()
     write_back(problem, node)
@@ -124,7 +130,7 @@ def fit_node(
         weight,
         n_classes,
         named=options.named,
-        fresh=options.fresh,
+        fresh=lambda size: copy_ridges(node, options.fresh(size)),
         options=options.long_run(node),
     )
     return node, report, best

@@ -8,14 +8,13 @@ works on small matrices only. It climbs the same objective as the general node
 of `skmoe.em._node`; the tests hold the two together.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skmoe._blocks import half_products, row_blocks
-from skmoe.em._node import posterior
+from skmoe.em._node import Assign, posterior
 
 __all__ = ["FusedNode"]
 
@@ -98,7 +97,7 @@ class FusedNode:
             self.groups = [Group(expert_matrix, [experts]), Group(gate_matrix, [gate])]
         self.origin = self.parameters
         # What the E-step does to responsibilities: soft, hard or sampled.
-        self.assign: Callable[[Array], Array] | None = None
+        self.assign: Assign | None = None
 
     def start(self, resp: Array, gate_steps: int = 1) -> None:
         """Fit all parts to given responsibilities, the gate several times.
@@ -214,7 +213,7 @@ class FusedNode:
     @property
     def mass(self) -> Array:
         """Weighted rows of each expert at the last E-step."""
-        return self.experts.mass
+        return np.asarray(self.experts.mass)
 
     @property
     def has_gradient(self) -> bool:

@@ -29,7 +29,7 @@ def keep_top(log_gate: Array, top_k: int | None) -> Array:
     kept[rows, order] = log_gate[rows, order]
     peak = kept.max(axis=1, keepdims=True)
     total = np.log(np.exp(kept - peak).sum(axis=1, keepdims=True))
-    return kept - (peak + total)
+    return np.asarray(kept - (peak + total))
 
 
 def law(node: Node, X: Any, top_k: int | None = None) -> MixtureDistribution:

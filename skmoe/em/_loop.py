@@ -28,7 +28,9 @@ FINISH_GAIN = 0.03
 class Problem(Protocol):
     """Parts bound to rows, as the loop sees them."""
 
-    exact_m_step: bool
+    @property
+    def exact_m_step(self) -> bool:
+        """Whether no M-step can lower the objective."""
 
     def e_step(self) -> float:
         """Return the log-likelihood and prepare the M-step."""
@@ -40,10 +42,12 @@ class Problem(Protocol):
         """Shorten the last M-step; False if it cannot be shortened."""
 
     @property
-    def penalty(self) -> float: ...
+    def penalty(self) -> float:
+        """Log prior density of the parameters, in nats."""
 
     @property
-    def has_gradient(self) -> bool: ...
+    def has_gradient(self) -> bool:
+        """Whether `gradient` and `precondition` can be used."""
 
     @property
     def parameters(self) -> Array | None:
@@ -53,9 +57,11 @@ class Problem(Protocol):
     def parameters(self, value: Array) -> None: ...
 
     @property
-    def gradient(self) -> Array: ...
+    def gradient(self) -> Array:
+        """Gradient of log-likelihood plus penalty, from the last E-step."""
 
-    def precondition(self, vector: Array) -> Array: ...
+    def precondition(self, vector: Array) -> Array:
+        """Return the vector times an approximate inverse of the curvature."""
 
     def largest_fraction(self, direction: Array) -> float:
         """Return how much of a step the parameters can take without overflow."""
@@ -63,7 +69,8 @@ class Problem(Protocol):
     def state(self) -> Any:
         """Return what `restore` needs to come back to the current parameters."""
 
-    def restore(self, state: Any) -> None: ...
+    def restore(self, state: Any) -> None:
+        """Go back to parameters that `state` returned."""
 
 
 def objective_at(problem: Problem, monitor: Monitor) -> float:

@@ -102,7 +102,7 @@ class Monitor:
         gain, before = self.gain(), self.trace[-2] - self.trace[-3]
         if gain <= 0.0:
             return 0.0
-        if self.negligible(max(gain, abs(before))):
+        if max(gain, abs(before)) < 1e-13 * (1.0 + abs(self.last)):
             return gain  # rounding: such gains form no series
         if not 0.0 < gain < before:
             return float("inf")

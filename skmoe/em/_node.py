@@ -8,7 +8,8 @@ Any `Expert` and any `Gate` may take part.
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,14 @@ from sklearn.utils.parallel import Parallel, delayed
 from skmoe._protocols import Expert, Gate, Parametric
 from skmoe.exceptions import ExpertError
 
-__all__ = ["Node", "NodeProblem", "hard_assignment", "posterior", "take_columns"]
+__all__ = [
+    "Assign",
+    "Node",
+    "NodeProblem",
+    "hard_assignment",
+    "posterior",
+    "take_columns",
+]
 
 Array = NDArray[np.float64]
 Assign = Callable[[Array], tuple[Array, Array]]
@@ -206,21 +214,17 @@ def _expert_m_step(name: str, expert: Expert, X: Any, y: Array, weight: Array) -
         expert.m_step(X, y, weight)
 
 
-class _named:
+@contextmanager
+def _named(name: str) -> Iterator[None]:
     """Turn an exception inside a part into an ExpertError that names it."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
-        if isinstance(error, Exception) and not isinstance(error, ExpertError):
-            raise ExpertError(
-                f"{self.name!r} failed: {type(error).__name__}: {error}"
-            ) from error
-        return False
+    try:
+        yield
+    except ExpertError:
+        raise
+    except Exception as error:
+        raise ExpertError(f"{name!r} failed: {type(error).__name__}: {error}") from (
+            error
+        )
 
 
 class NodeProblem:
@@ -272,7 +276,7 @@ class NodeProblem:
     def e_step(self) -> float:
         """Return the log-likelihood and keep the responsibilities."""
         self.n_passes += 1
-        with self._in_pass():
+        with _in_pass(self.n_passes):
             return float(self.weight @ self.node.log_prob(self.X, self.y))
 
     def m_step(self) -> None:
@@ -284,11 +288,8 @@ class NodeProblem:
         return posterior(self.node.joint(self.X, self.y))[0]
 
     def _m_step(self, resp: Array) -> None:
-        with self._in_pass():
+        with _in_pass(self.n_passes):
             self.node.m_step_to(self.X, self.y, self.weight, resp)
-
-    def _in_pass(self) -> "_in_pass":
-        return _in_pass(self.n_passes)
 
     def backtrack(self) -> bool:
         """Return False: parts search their own steps."""
@@ -354,18 +355,12 @@ class NodeProblem:
         return 1.0
 
 
-class _in_pass:
+@contextmanager
+def _in_pass(number: int) -> Iterator[None]:
     """Add the number of the pass to an ExpertError."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
-        if isinstance(error, ExpertError):
-            raise ExpertError(
-                f"In EM pass {self.number}, {error} The estimator is left as it was."
-            ) from (error.__cause__ or error)
-        return False
+    try:
+        yield
+    except ExpertError as error:
+        raise ExpertError(
+            f"In EM pass {number}, {error} The estimator is left as it was."
+        ) from (error.__cause__ or error)

@@ -20,7 +20,7 @@ from skmoe.em._node import Node
 from skmoe.em._starts import KINDS
 from skmoe.gates._softmax import SoftmaxGate
 
-__all__ = ["choose_ridges", "content_folds", "strongest"]
+__all__ = ["choose_ridges", "content_folds", "copy_ridges", "strongest"]
 
 Array = NDArray[np.float64]
 
@@ -65,6 +65,17 @@ def choose_ridges(
             X, y, weight = X[rows], y[rows], weight[rows]
         choice = _best_of_grid(node, X, y, weight, n_classes, free_gate)
     _set(node, choice, free_gate)
+
+
+def copy_ridges(source: Node, target: Node) -> Node:
+    """Give a fresh node the ridges that were chosen for another; return it."""
+    chosen = [expert.alpha for _, expert in source.experts if hasattr(expert, "alpha")]
+    for _, expert in target.experts:
+        if getattr(expert, "alpha", None) == "auto":
+            expert.set_params(alpha=chosen[0])
+    if isinstance(source.gate, SoftmaxGate) and isinstance(target.gate, SoftmaxGate):
+        target.gate.set_params(alpha=source.gate.alpha)
+    return target
 
 
 def _set(node: Node, choice: tuple[float, float], free_gate: bool) -> None:

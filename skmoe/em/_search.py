@@ -13,7 +13,7 @@ from skmoe.em._loop import climb
 from skmoe.em._monitor import Monitor
 from skmoe.em._starts import Start, StartData, swaps
 
-__all__ = ["Run", "SearchReport", "finish", "improve", "race"]
+__all__ = ["Run", "SearchReport", "finish", "improve", "polish", "race"]
 
 Array = NDArray[np.float64]
 
@@ -23,6 +23,8 @@ Array = NDArray[np.float64]
 FIRST_ROUND, SECOND_ROUND = 4, 10
 SECOND_FIELD, FINALISTS = 6, 3
 SWAP_PASSES = 25
+# Passes that decide between candidates; only the winner goes on to the very end.
+CANDIDATE_PASSES = 100
 
 
 @dataclass
@@ -37,6 +39,7 @@ class Run:
     n_passes: int = 0
     converged: bool = False
     stopped: bool = False
+    failed: bool = False
     degenerate: bool = False
 
     @property
@@ -103,6 +106,7 @@ def _run(
     run.n_passes += monitor.n_passes
     run.converged = monitor.converged
     run.stopped = monitor.stopped
+    run.failed = monitor.failed
     run.degenerate = problem.degenerate()
     return run
 
@@ -215,15 +219,17 @@ def finish(
 ) -> list[Run]:
     """Run the finalists to convergence; return them best first.
 
-    Among runs that end within rounding of the best the first one wins, so that
+    Where there are several, each gets a bounded number of passes; `polish` takes
+    the winner to the very end. Among runs that end within rounding of the best the first one wins, so that
     the choice does not hang on the last digit.
     """
     done = []
+    passes = max_iter if len(finalists) == 1 else min(max_iter, CANDIDATE_PASSES)
     for run in finalists:
         hook = None if on_pass is None else _bind(on_pass, run)
         monitor = Monitor(tol, problem.total_weight, exact=exact, on_pass=hook)
-        done.append(_run(problem, run, max_iter, acceleration, monitor))
-        if monitor.stopped and hook is not None:
+        done.append(_run(problem, run, passes, acceleration, monitor))
+        if run.stopped:
             break
     best = max(done, key=lambda run: run.rank)
     ties = [
@@ -232,6 +238,28 @@ def finish(
     done.sort(key=lambda run: run.rank, reverse=True)
     done.remove(ties[0])
     return [ties[0], *done]
+
+
+def polish(
+    problem: Any,
+    run: Run,
+    *,
+    max_iter: int,
+    tol: float,
+    acceleration: str | None,
+    exact: bool,
+    on_pass: Callable[[Run, float], bool] | None = None,
+) -> Run:
+    """Let a run that was cut short go on; its trace grows."""
+    left = max_iter - len(run.trace)
+    if run.converged or run.stopped or left <= 0 or run.failed:
+        return run
+    hook = None if on_pass is None else _bind(on_pass, run)
+    before = run.trace
+    monitor = Monitor(tol, problem.total_weight, exact=exact, on_pass=hook)
+    run = _run(problem, run, left, acceleration, monitor)
+    run.trace = before + run.trace[1:]  # the first pass only found the place again
+    return run
 
 
 def improve(
@@ -270,7 +298,8 @@ def improve(
         if run.objective < best.objective - 3.0 or _same_basin(run, best):
             continue
         if not run.converged:
-            run = _continue(problem, run, max_iter, exact, acceleration, tol)
+            passes = min(max_iter, CANDIDATE_PASSES)
+            run = _continue(problem, run, passes, exact, acceleration, tol)
         if run.rank <= best.rank or _tied(run, best):
             tried.append(run)
             continue

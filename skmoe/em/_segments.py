@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 __all__ = ["Segmenter"]
 
 Array = NDArray[np.float64]
+Ints = NDArray[np.intp]
 
 # Costs are computed for all pairs of boundaries: more bins than this cost more
 # than the passes of EM that a finer cut would save.
@@ -55,24 +56,24 @@ class Segmenter:
         self.X, self.design, self.target, self.weight = X, design, target, weight
         self.classes, self.min_mass, self.prior = classes, min_mass, prior
 
-    def bins(self, column: int, max_bins: int = MAX_BINS) -> Array | None:
+    def bins(self, column: int, max_bins: int = MAX_BINS) -> Ints | None:
         """Return the bin of each row along a column; ties stay together."""
         value, inverse = np.unique(self.X[:, column], return_inverse=True)
         if value.size < 2:
             return None
         if value.size <= max_bins:
-            return inverse.ravel()
+            return np.asarray(inverse.ravel(), dtype=np.intp)
         mass = np.bincount(inverse.ravel(), weights=self.weight)
         # The middle of a value's mass decides, so weights act as repetitions.
         middle = np.cumsum(mass) - 0.5 * mass
         bin_of_value = np.floor(middle * (max_bins / mass.sum())).astype(np.intp)
         bin_of_value = np.unique(bin_of_value, return_inverse=True)[1]
-        return bin_of_value[inverse.ravel()]
+        return np.asarray(bin_of_value[inverse.ravel()], dtype=np.intp)
 
-    def moments(self, rows: Array, column: int) -> Array:
+    def moments(self, rows: Ints, column: int) -> Array:
         """Return the regressors z and responses of the rows, as one table."""
         if self.classes:
-            return self.target[rows]
+            return np.asarray(self.target[rows])
         if self.design.shape[1] <= MAX_FULL_COLUMNS:
             regressors = self.design[rows]
         else:
@@ -81,7 +82,7 @@ class Segmenter:
         ones = np.ones((rows.size, 1))
         return np.hstack([ones, regressors, self.target[rows]])
 
-    def cost_matrix(self, rows: Array, bins: Array, column: int) -> Array:
+    def cost_matrix(self, rows: Ints, bins: Ints, column: int) -> Array:
         """Return the cost (nats) of every run of bins a, ..., b - 1.
 
         Returns
@@ -115,8 +116,8 @@ class Segmenter:
         return cost
 
     def best_cut(
-        self, rows: Array, column: int, n_segments: int
-    ) -> tuple[float, Array] | None:
+        self, rows: Ints, column: int, n_segments: int
+    ) -> tuple[float, Ints] | None:
         """Return cost and labels of the best segments along a column.
 
         Returns None where the column has too few distinct values or rows.
@@ -145,7 +146,7 @@ class Segmenter:
         labels = np.searchsorted(np.array(cuts[::-1]), bins, side="right")
         return float(best[-1]), labels
 
-    def segment_labels(self, n_segments: int) -> list[tuple[float, Array]]:
+    def segment_labels(self, n_segments: int) -> list[tuple[float, Ints]]:
         """Return cost and labels of the best segments, best column first."""
         rows = np.arange(self.weight.size)
         found = []
@@ -155,7 +156,7 @@ class Segmenter:
                 found.append(cut)
         return sorted(found, key=lambda cut: cut[0])
 
-    def tree_labels(self, n_leaves: int) -> Array | None:
+    def tree_labels(self, n_leaves: int) -> Ints | None:
         """Return the leaves of a greedy model tree: best gain split first."""
         labels = np.zeros(self.weight.size, dtype=np.intp)
         options = {0: self._best_split(labels == 0)}
@@ -172,7 +173,7 @@ class Segmenter:
             options[new] = self._best_split(labels == new)
         return labels
 
-    def _best_split(self, mask: Array) -> tuple[float, Array, Array] | None:
+    def _best_split(self, mask: NDArray[np.bool_]) -> tuple[float, Ints, Ints] | None:
         rows = np.flatnonzero(mask)
         best = None
         for column in range(self.X.shape[1]):
@@ -191,7 +192,7 @@ class Segmenter:
         return best
 
 
-def _prefix(values: Array, bins: Array, n_bins: int) -> Array:
+def _prefix(values: Array, bins: Ints, n_bins: int) -> Array:
     """Return prefix sums over bins, of shape (n_bins + 1, ...)."""
     total = np.zeros((n_bins + 1, values.shape[1]))
     for j in range(values.shape[1]):
@@ -203,9 +204,9 @@ def _residual_scatter(
     table: Array,
     n_outputs: int,
     weight: Array,
-    bins: Array,
-    start: Array,
-    stop: Array,
+    bins: Ints,
+    start: Ints,
+    stop: Ints,
     n_bins: int,
 ) -> Array:
     """Return squared residuals of a regression in every run, by output."""
@@ -225,15 +226,15 @@ def _residual_scatter(
     coef = np.linalg.solve(gram, cross)
     explained = (coef * cross).sum(axis=1)
     own = np.diagonal(full[:, p:, p:], axis1=1, axis2=2)
-    return np.maximum(own - explained, 0.0)
+    return np.asarray(np.maximum(own - explained, 0.0))
 
 
 def _entropy_cost(
     indicators: Array,
     weight: Array,
-    bins: Array,
-    start: Array,
-    stop: Array,
+    bins: Ints,
+    start: Ints,
+    stop: Ints,
     n_bins: int,
 ) -> Array:
     """Return the negative log-likelihood of class frequencies in every run."""
@@ -242,4 +243,4 @@ def _entropy_cost(
     total = count.sum(axis=1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = np.where(count > 0, count * np.log(count / total), 0.0)
-    return -terms.sum(axis=1)
+    return np.asarray(-terms.sum(axis=1))

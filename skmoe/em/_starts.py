@@ -29,6 +29,8 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
+Ints = NDArray[np.intp]
+Draws = Callable[[int], Ints]
 
 # Responsibility of the assigned expert in a start from labels; the rest is
 # shared, so that no expert begins with rows that it fits exactly.
@@ -106,7 +108,7 @@ class StartData:
         )
 
 
-def soften(labels: Array, n_experts: int, confidence: float = CONFIDENCE) -> Array:
+def soften(labels: Ints, n_experts: int, confidence: float = CONFIDENCE) -> Array:
     """Return responsibilities of shape (n_experts, n_samples) from labels."""
     if n_experts == 1:
         return np.ones((1, labels.size))
@@ -115,7 +117,7 @@ def soften(labels: Array, n_experts: int, confidence: float = CONFIDENCE) -> Arr
     return resp
 
 
-def kmeans_labels(points: Array, weight: Array, n_clusters: int) -> Array:
+def kmeans_labels(points: Array, weight: Array, n_clusters: int) -> Ints:
     """Return labels of weighted k-means from principal-direction centres."""
     centres = _principal_centres(points, weight, n_clusters)
     with warnings.catch_warnings(), one_openmp_thread():
@@ -150,7 +152,7 @@ def _principal_centres(points: Array, weight: Array, n_clusters: int) -> Array:
 
 
 def _principal_axis(
-    points: Array, weight: Array, mask: Array
+    points: Array, weight: Array, mask: NDArray[np.bool_]
 ) -> tuple[float, Array, Array]:
     if not mask.any():
         return -1.0, np.zeros(points.shape[1]), np.zeros(points.shape[1])
@@ -158,8 +160,7 @@ def _principal_axis(
     mean = w @ part / w.sum()
     error = part - mean
     covariance = (error * w[:, None]).T @ error
-    value, vector = np.linalg.eigh(covariance)
-    axis = vector[:, -1]
+    axis = np.linalg.eigh(covariance)[1][:, -1]
     # eigh leaves the sign open; fix it so that labels do not depend on it.
     axis = axis * np.sign(axis[np.abs(axis).argmax()])
     return float(np.trace(covariance)), axis, mean
@@ -224,28 +225,28 @@ def random_start(data: StartData, rng: Any) -> Iterator[Start]:
         turn += 1
 
 
-def _weighted_draws(data: StartData, rng: Any) -> Callable[[int], Array]:
+def _weighted_draws(data: StartData, rng: Any) -> Draws:
     """Return a function that draws rows by weight in an order set by content."""
     points = np.hstack([data.gate_X, data.expert_X, data.target])
     key = points @ rng.standard_normal(points.shape[1])
     order = np.argsort(key, kind="stable")
     cumulative = np.cumsum(data.weight[order])
 
-    def draw(size: int) -> Array:
+    def draw(size: int) -> Ints:
         level = rng.random_sample(size) * cumulative[-1]
         position = np.searchsorted(cumulative, level, side="right")
-        return order[np.minimum(position, order.size - 1)]
+        return np.asarray(order[np.minimum(position, order.size - 1)])
 
     return draw
 
 
-def _subset_resp(data: StartData, draws: Callable[[int], Array]) -> Array:
+def _subset_resp(data: StartData, draws: Draws) -> Array:
     """Assign rows to the best of K regressions on a few random rows each."""
     error = np.stack([_subset_error(data, draws) for _ in range(data.n_experts)])
     return soften(error.argmin(axis=0), data.n_experts, 0.9)
 
 
-def _centre_resp(data: StartData, draws: Callable[[int], Array]) -> Array:
+def _centre_resp(data: StartData, draws: Draws) -> Array:
     """Assign rows to the nearest of K random rows, in x and y."""
     points = np.hstack([data.gate_X, data.target])
     centres = points[draws(data.n_experts)]
@@ -281,7 +282,7 @@ def swaps(data: StartData, resp: Array, rng: Any) -> Iterator[Start]:
         yield Start("swap", moved)
 
 
-def _subset_error(data: StartData, draws: Callable[[int], Array]) -> Array:
+def _subset_error(data: StartData, draws: Draws) -> Array:
     """Return squared errors of one regression on a few random rows."""
     n, p = data.expert_X.shape
     rows = draws(p + 3)
@@ -289,16 +290,17 @@ def _subset_error(data: StartData, draws: Callable[[int], Array]) -> Array:
     gram = design[rows].T @ design[rows]
     gram[np.diag_indices(p + 1)] += 1e-3
     coef = np.linalg.solve(gram, design[rows].T @ data.target[rows])
-    return ((data.target - design @ coef) ** 2).sum(axis=1)
+    return np.asarray(((data.target - design @ coef) ** 2).sum(axis=1))
 
 
-def _centre_error(data: StartData, draws: Callable[[int], Array]) -> Array:
+def _centre_error(data: StartData, draws: Draws) -> Array:
     """Return squared distances from one random row, in x and y."""
     points = np.hstack([data.gate_X, data.target])
-    return ((points - points[draws(1)[0]]) ** 2).sum(axis=1)
+    return np.asarray(((points - points[draws(1)[0]]) ** 2).sum(axis=1))
 
 
-KINDS: dict[str, Callable[[StartData, Any], Iterator[Start]]] = {
+Kind = Callable[[StartData, Any], Iterator[Start]]
+KINDS: dict[str, Kind] = {
     "gaussian": gaussian_start,
     "kmeans": kmeans_start,
     "random": random_start,
@@ -324,7 +326,12 @@ def portfolio(
     """
     count = 0
     if init == "auto":
-        kinds = [kmeans_start, segments_start, kmeans_y_start, tree_start]
+        kinds: list[Kind] = [
+            kmeans_start,
+            segments_start,
+            kmeans_y_start,
+            tree_start,
+        ]
         if data.gaussian is not None:
             kinds.append(gaussian_start)
     else:
@@ -357,4 +364,8 @@ def n_random_starts(data: StartData) -> tuple[int, int]:
     rows = float(data.weight.sum())  # not their number: weights are repetitions
     cost = rows * data.n_experts * (data.expert_X.shape[1] + 1)
     affordable = 160_000 / max(cost, 1e-300)
+    if data.indicators is not None:
+        # A pass of logistic experts costs several times as much, and their
+        # likelihood, which is bounded, has fewer maxima to lose one's way in.
+        affordable = min(affordable / data.indicators.shape[1], 20.0)
     return int(np.clip(affordable, 4, 30)), int(np.clip(affordable - 4, 0, 40))

@@ -118,7 +118,12 @@ def _shared_out(resp: Array, weight: Array, dead: NDArray[np.intp]) -> Array:
     for k in dead:
         largest = int((resp @ weight).argmax())
         own = resp[largest]
-        median = np.median(own[own > 0.5]) if (own > 0.5).any() else 0.0
+        sure = own > 0.5
+        median = 0.0
+        if sure.any():
+            median = float(
+                np.quantile(own[sure], 0.5, weights=weight[sure], method="inverted_cdf")
+            )
         moved = np.where(own <= median, own, 0.0)
         if not moved.any() or np.array_equal(moved, own):
             moved = 0.5 * own

@@ -24,7 +24,7 @@ class LinearExpert(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     Parameters
     ----------
-    alpha : float, default=1.0
+    alpha : float, default=2.0
         Ridge on the slopes of the standardised columns, never on the intercept.
         ``alpha=0`` is maximum likelihood.
     covariance : {"full", "diag"}, default="full"
@@ -55,7 +55,7 @@ class LinearExpert(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     def __init__(
         self,
-        alpha=1.0,
+        alpha=2.0,
         *,
         covariance="full",
         fit_intercept=True,

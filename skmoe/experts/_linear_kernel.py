@@ -14,9 +14,9 @@ class LinearKernel:
     """K linear-Gaussian experts on blocks of one standardised design.
 
     Every pass works with residuals at the current coefficients, so nothing is
-    lost to cancellation when the noise is small. With residuals e, responsibilities times weights q and a ridge around
-    ``anchor`` in units of the noise, one pass sums ``G = sum q z z'``,
-    ``c = sum q z e`` and ``S = sum q e e'``; then
+    lost to cancellation when the noise is small. With residuals e, responsibilities
+    times weights q and a ridge around ``anchor`` in units of the noise, one pass
+    sums ``G = sum q z z'``, ``c = sum q z e`` and ``S = sum q e e'``; then
 
         step      d = (G + alpha)^-1 (c - alpha (b - anchor))
         variance  (S - d'c - c'd + d'Gd + alpha |b + d - anchor|^2 + prior) / mass

@@ -98,8 +98,9 @@ class LogisticKernel:
         return -0.5 * float(((deviation * deviation) @ self.ridge).sum())
 
     def largest_fraction(self, direction):
-        """Return 1: no step of a logit overflows."""
-        return 1.0
+        """Return the share of a step that changes no coefficient by over 50."""
+        slope = direction[: self.coef.size]
+        return 50.0 / max(float(np.abs(slope).max()), 1e-300)
 
     def precondition(self, vector):
         """Apply the inverse of the complete-data information."""

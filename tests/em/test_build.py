@@ -168,7 +168,7 @@ def test_experts_that_differ():
         return [(f"e{k}", expert) for k, expert in enumerate(experts)]
 
     assert not differ(named(LinearExpert(), LinearExpert()))
-    assert differ(named(LinearExpert(), LinearExpert(alpha=3.0)))
+    assert differ(named(LinearExpert(), LinearExpert(alpha=5.0)))
     assert differ(named(LinearExpert(), EstimatorExpert(Ridge())))
     assert differ(named(EstimatorExpert(Ridge()), EstimatorExpert(LinearRegression())))
     seeds = [EstimatorExpert(Ridge(random_state=s), random_state=s) for s in (1, 2)]
