@@ -51,7 +51,7 @@ class MixtureOfExpertsRegressor(RegressorMixin, MultiOutputMixin, BaseMixtureOfE
     max_iter : int, default=1000
         Passes over the rows for each start that is run to convergence.
     tol : float, default=1e-7
-        Stop when the gain to be expected falls below ``tol * (1 + |objective|)``.
+        Stop when the gain to be expected falls below so many nats per row.
     algorithm : {"em", "cem", "sem", "stack"}, default="em"
         Soft, hard (classification) or stochastic EM; "stack" fits every expert
         to all rows and the gate to out-of-fold predictions.
@@ -198,7 +198,7 @@ class MixtureOfExpertsClassifier(ClassifierMixin, BaseMixtureOfExperts):
     max_iter : int, default=1000
         Passes over the rows for each start that is run to convergence.
     tol : float, default=1e-7
-        Stop when the gain to be expected falls below ``tol * (1 + |objective|)``.
+        Stop when the gain to be expected falls below so many nats per row.
     algorithm : {"em", "cem", "sem", "stack"}, default="em"
         Soft, hard (classification) or stochastic EM; "stack" fits every expert
         to all rows and the gate to out-of-fold predictions.

@@ -94,6 +94,29 @@ def fit_node(
     choose_ridges(
         node, X, y, weight, n_classes, options.rng, free_gate=options.free_gate
     )
+    rows = (X, y, weight, n_classes)
+    report, best = _search_and_climb(node, *rows, options, given)
+    tended, best = tend(
+        node,
+        best,
+        *rows,
+        named=options.named,
+        fresh=lambda size: copy_ridges(node, options.fresh(size)),
+        options=options.long_run(node),
+    )
+    return tended, report, best
+
+
+def _search_and_climb(
+    node: Node,
+    X: Any,
+    y: Array,
+    weight: Array,
+    n_classes: int | None,
+    options: FitOptions,
+    given: list[Start] | None,
+) -> tuple[SearchReport, Run]:
+    """Fill the node with the best that the starts lead to."""
     problem = build_problem(node, X, y, weight, n_classes)
     data = None
     small: FusedNode | NodeProblem = problem
@@ -121,19 +144,7 @@ def fit_node(
     problem.restore(best.state)
     problem.e_step()
     write_back(problem, node)
-    report = SearchReport.from_runs(runs, others)
-    node, best = tend(
-        node,
-        best,
-        X,
-        y,
-        weight,
-        n_classes,
-        named=options.named,
-        fresh=lambda size: copy_ridges(node, options.fresh(size)),
-        options=options.long_run(node),
-    )
-    return node, report, best
+    return SearchReport.from_runs(runs, others), best
 
 
 def _tell_apart(node: Node, options: FitOptions) -> bool:

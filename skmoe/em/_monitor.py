@@ -27,10 +27,10 @@ class Monitor:
     Parameters
     ----------
     tol : float
-        Stop when the gain still to be expected falls below ``tol`` times
-        ``1 + |objective|``.
+        Stop when the gain still to be expected falls below ``tol`` nats times
+        ``1 + total_weight``.
     total_weight : float
-        Sum of the sample weights, the unit of the plateau rule.
+        Sum of the sample weights.
     exact : bool
         Whether every part has an exact M-step, so that a fall is a fault.
     on_pass : callable, default=None
@@ -110,8 +110,12 @@ class Monitor:
         return gain * max(1.0, ratio / (1.0 - ratio))
 
     def negligible(self, gain: float) -> bool:
-        """Return whether a gain is below the tolerance."""
-        return gain < self.tol * (1.0 + abs(self.last))
+        """Return whether a gain is below the tolerance.
+
+        It is measured in nats per row, not by the objective: that one moves with
+        the unit of y.
+        """
+        return gain < self.tol * (1.0 + self.total_weight)
 
     def on_plateau(self) -> bool:
         """Return whether parts without exact M-steps have stopped climbing."""

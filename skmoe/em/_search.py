@@ -220,8 +220,8 @@ def finish(
     """Run the finalists to convergence; return them best first.
 
     Where there are several, each gets a bounded number of passes; `polish` takes
-    the winner to the very end. Among runs that end within rounding of the best the first one wins, so that
-    the choice does not hang on the last digit.
+    the winner to the very end. Among runs that end within rounding of the best the
+    first one wins, so that the choice does not hang on the last digit.
     """
     done = []
     passes = max_iter if len(finalists) == 1 else min(max_iter, CANDIDATE_PASSES)

@@ -48,7 +48,7 @@ class HeirOfGate(SoftmaxGate):
 
 
 GENERAL = {
-    "different settings": node_of(LinearExpert(), LinearExpert(alpha=2.0)),
+    "different settings": node_of(LinearExpert(), LinearExpert(alpha=5.0)),
     "different kinds": node_of(LinearExpert(), EstimatorExpert(Ridge())),
     "adapted": node_of(EstimatorExpert(Ridge()), EstimatorExpert(Ridge())),
     "different columns": node_of(

@@ -75,10 +75,11 @@ def test_no_gain_expects_none():
 
 
 @pytest.mark.parametrize("size", [0.0, -1e6])
-def test_negligible_is_relative(size):
-    seen = monitor([size], tol=1e-6)
-    assert seen.negligible(0.5e-6 * (1.0 + abs(size)))
-    assert not seen.negligible(2e-6 * (1.0 + abs(size)))
+def test_negligible_is_in_nats_per_row(size):
+    """Not relative to the objective, which moves with the unit of y."""
+    seen = monitor([size], tol=1e-6, weight=100.0)
+    assert seen.negligible(0.5e-6 * 101.0)
+    assert not seen.negligible(2e-6 * 101.0)
     assert not monitor([size], tol=0.0).negligible(0.0)
 
 
