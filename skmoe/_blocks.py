@@ -198,7 +198,8 @@ def solve_psd(matrix, right):
     """
     scale = np.sqrt(np.maximum(np.diagonal(matrix), 0.0))
     inverse = np.zeros_like(scale)
-    known = scale > 1e-15 * scale.max(initial=0.0)
+    # Columns may differ by any scale, but below this a quotient overflows.
+    known = scale > 1e-100
     np.divide(1.0, scale, out=inverse, where=known)
     scaled = matrix * inverse[:, None] * inverse
     rhs = right * (inverse[:, None] if right.ndim == 2 else inverse)

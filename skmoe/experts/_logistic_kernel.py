@@ -118,7 +118,8 @@ class LogisticKernel:
         """Compute the step of this pass for every expert."""
         self._from = self.coef
         step = self.precondition(self._slope).reshape(self.coef.shape)
-        size = np.sqrt((step * step).sum(axis=2)).max(axis=1)
+        with np.errstate(over="ignore"):  # an infinite size shrinks it to nothing
+            size = np.sqrt((step * step).sum(axis=2)).max(axis=1)
         shrink = np.minimum(1.0, MAX_LOGIT_STEP / np.maximum(size, 1e-300))
         self.direction = step * shrink[:, None, None]
 

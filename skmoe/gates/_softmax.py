@@ -117,7 +117,8 @@ class SoftmaxKernel:
             return
         step = self.precondition(self.gradient)
         # np.sqrt of the sum over columns is the size of the change in logits.
-        size = np.sqrt((step * step).sum(axis=1)).max()
+        with np.errstate(over="ignore"):  # an infinite size shrinks it to nothing
+            size = np.sqrt((step * step).sum(axis=1)).max()
         self.direction = step * min(1.0, MAX_LOGIT_STEP / max(size, 1e-300))
 
     def move(self, fraction):
