@@ -12,22 +12,12 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
-from skmoe import MixtureOfExpertsClassifier, MixtureOfExpertsRegressor
 from skmoe.exceptions import CollapsedExpertWarning, ExpertError
 from skmoe.experts import EstimatorExpert, LinearExpert
 from skmoe.gates import SoftmaxGate
+from tests._quick import classifier, regressor
 
 pd = pytest.importorskip("pandas")
-
-QUICK = {"n_experts": 2, "init": "kmeans", "random_state": 0}
-
-
-def regressor(experts=None, **kwargs):
-    return MixtureOfExpertsRegressor(experts, **(QUICK | kwargs))
-
-
-def classifier(experts=None, **kwargs):
-    return MixtureOfExpertsClassifier(experts, **(QUICK | kwargs))
 
 
 @pytest.fixture

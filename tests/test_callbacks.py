@@ -9,18 +9,9 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skmoe import MixtureOfExpertsClassifier, MixtureOfExpertsRegressor
+from skmoe import MixtureOfExpertsRegressor
 from skmoe.exceptions import ExpertError
-
-QUICK = {"n_experts": 2, "init": "kmeans", "random_state": 0}
-
-
-def regressor(experts=None, **kwargs):
-    return MixtureOfExpertsRegressor(experts, **(QUICK | kwargs))
-
-
-def classifier(experts=None, **kwargs):
-    return MixtureOfExpertsClassifier(experts, **(QUICK | kwargs))
+from tests._quick import classifier, regressor
 
 
 @pytest.fixture

@@ -17,22 +17,14 @@ from sklearn.ensemble import (
 from sklearn.linear_model import Ridge
 from sklearn.utils import get_tags
 
-from skmoe import MixtureOfExpertsClassifier, MixtureOfExpertsRegressor
+from skmoe import MixtureOfExpertsRegressor
 from skmoe.experts import EstimatorExpert, LinearExpert
 from skmoe.gates import ClassifierGate, GaussianGate
+from tests._quick import classifier, regressor
 
-QUICK = {"n_experts": 2, "init": "kmeans", "random_state": 0}
 NAMES = ["age", "dose", "site"]
 SPARSE = [sparse.csr_array, sparse.csc_matrix, sparse.coo_array]
 FRAMES = [pd.DataFrame, pl.DataFrame]
-
-
-def regressor(experts=None, **kwargs):
-    return MixtureOfExpertsRegressor(experts, **(QUICK | kwargs))
-
-
-def classifier(experts=None, **kwargs):
-    return MixtureOfExpertsClassifier(experts, **(QUICK | kwargs))
 
 
 @pytest.fixture

@@ -89,28 +89,6 @@ class SearchReport:
         )
 
 
-def _run(
-    problem: Any,
-    run: Run,
-    max_iter: int,
-    acceleration: str | None,
-    monitor: Monitor,
-) -> Run:
-    """Continue a run for some passes; returns it with what it reached."""
-    problem.restore(run.state)
-    climb(problem, monitor, max_iter, acceleration)
-    run.objective = monitor.best
-    run.state = monitor.best_state
-    run.mass = np.array(problem.mass)
-    run.trace = monitor.trace
-    run.n_passes += monitor.n_passes
-    run.converged = monitor.converged
-    run.stopped = monitor.stopped
-    run.failed = monitor.failed
-    run.degenerate = problem.degenerate()
-    return run
-
-
 def _open(
     problem: Any, start: Start, passes: int, exact: bool, acceleration: str | None
 ) -> Run:
@@ -126,9 +104,23 @@ def _continue(
     exact: bool,
     acceleration: str | None,
     tol: float = 1e-8,
+    on_pass: Callable[[Run, float], bool] | None = None,
 ) -> Run:
-    monitor = Monitor(tol, problem.total_weight, exact=exact)
-    return _run(problem, run, passes, acceleration, monitor)
+    """Let a run go on from its state; its fields say what it reached."""
+    hook = None if on_pass is None else _bind(on_pass, run)
+    monitor = Monitor(tol, problem.total_weight, exact=exact, on_pass=hook)
+    problem.restore(run.state)
+    climb(problem, monitor, passes, acceleration)
+    run.objective = monitor.best
+    run.state = monitor.best_state
+    run.mass = np.array(problem.mass)
+    run.trace = monitor.trace
+    run.n_passes += monitor.n_passes
+    run.converged = monitor.converged
+    run.stopped = monitor.stopped
+    run.failed = monitor.failed
+    run.degenerate = problem.degenerate()
+    return run
 
 
 def race(
@@ -226,9 +218,7 @@ def finish(
     done = []
     passes = max_iter if len(finalists) == 1 else min(max_iter, CANDIDATE_PASSES)
     for run in finalists:
-        hook = None if on_pass is None else _bind(on_pass, run)
-        monitor = Monitor(tol, problem.total_weight, exact=exact, on_pass=hook)
-        done.append(_run(problem, run, passes, acceleration, monitor))
+        done.append(_continue(problem, run, passes, exact, acceleration, tol, on_pass))
         if run.stopped:
             break
     best = max(done, key=lambda run: run.rank)
@@ -254,10 +244,8 @@ def polish(
     left = max_iter - len(run.trace)
     if run.converged or run.stopped or left <= 0 or run.failed:
         return run
-    hook = None if on_pass is None else _bind(on_pass, run)
     before = run.trace
-    monitor = Monitor(tol, problem.total_weight, exact=exact, on_pass=hook)
-    run = _run(problem, run, left, acceleration, monitor)
+    run = _continue(problem, run, left, exact, acceleration, tol, on_pass)
     run.trace = before + run.trace[1:]  # the first pass only found the place again
     return run
 

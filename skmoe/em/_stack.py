@@ -26,8 +26,6 @@ Array = NDArray[np.float64]
 
 N_FOLDS = 5
 MAX_GATE_PASSES = 200
-
-
 # Ridges of the gate that are tried where it is left to the library.
 GATE_RIDGES = (0.1, 1.0, 10.0, 100.0, 1e3, 1e5)
 
