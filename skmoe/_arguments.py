@@ -1,5 +1,6 @@
 """From constructor arguments to parts: experts, gate, columns, starts."""
 
+import copy
 import numbers
 
 import numpy as np
@@ -16,8 +17,10 @@ from skmoe.gates._softmax import SoftmaxGate
 
 __all__ = [
     "all_take",
+    "check_enough_rows",
     "check_finite",
     "check_init_name",
+    "check_kind",
     "resolve_columns",
     "resolve_experts",
     "resolve_gate",
@@ -55,15 +58,19 @@ def resolve_experts(experts, n_experts, default, rng, classification):
         entries = [_entry(item) for item in experts]
         _check_names([name for name, _, _ in entries])
     entries = [(n, default if e is None else e, columns) for n, e, columns in entries]
-    named = []
+    named, fresh = [], {}
     for name, estimator, _ in entries:
         if isinstance(estimator, type) or not hasattr(estimator, "get_params"):
             raise TypeError(
                 f"expert {name!r} must be an estimator with get_params and fit, such "
                 f"as Ridge(), got {estimator!r}."
             )
-        expert = as_expert(clone(estimator))
-        _check_kind(name, expert, classification)
+        if id(estimator) not in fresh:
+            fresh[id(estimator)] = as_expert(clone(estimator))
+            check_kind(name, fresh[id(estimator)], classification)
+        # Of an estimator's many clones all but the first are copies of a clone,
+        # which come several times cheaper.
+        expert = copy.deepcopy(fresh[id(estimator)])
         _seed(expert, rng)
         named.append((name, expert))
     return named, [columns for _, _, columns in entries]
@@ -89,7 +96,8 @@ def _check_names(names):
         raise ValueError(f"names of experts must differ, got {double} twice.")
 
 
-def _check_kind(name, expert, classification):
+def check_kind(name, expert, classification):
+    """Raise a ValueError if an expert is a regressor among classifiers, or so."""
     if is_classifier(expert) != classification:
         wanted = "classifier" if classification else "regressor"
         got = "classifier" if is_classifier(expert) else "regressor"
@@ -247,6 +255,15 @@ def check_init_name(init):
         raise ValueError(
             f"init must be 'auto', one of {sorted(KINDS)}, an array or a callable, "
             f"got {init!r}."
+        )
+
+
+def check_enough_rows(n_samples, n_experts):
+    """Raise a ValueError if there are fewer rows than experts."""
+    if n_samples < n_experts:
+        raise ValueError(
+            f"n_samples={n_samples} (rows of positive weight) is fewer than "
+            f"n_experts={n_experts}; give more rows or fewer experts."
         )
 
 

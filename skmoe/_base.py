@@ -18,6 +18,7 @@ from sklearn.utils import check_random_state, get_tags
 from sklearn.utils.validation import validate_data
 
 from skmoe._arguments import (
+    check_enough_rows,
     check_finite,
     check_init_name,
     resolve_columns,
@@ -35,6 +36,8 @@ from skmoe._sklearn import (
     few_threads,
     fit_context,
 )
+from skmoe._tree import Tree
+from skmoe._tree_arguments import View, holds_mixture, resolve_tree
 from skmoe._xp import like, to_numpy
 from skmoe.em._build import assignment
 from skmoe.em._fit import FitOptions, fit_node
@@ -42,6 +45,7 @@ from skmoe.em._node import Node, posterior
 from skmoe.em._stack import fit_stack
 from skmoe.em._starts import Start
 from skmoe.experts._adapter import warn_about_weights
+from skmoe.gates._tree import GateTree
 
 __all__ = ["BaseMixtureOfExperts"]
 
@@ -157,7 +161,9 @@ class BaseMixtureOfExperts(
         before = dict(vars(self))
         try:
             return self._fit(X, y, sample_weight, fit_params)
-        except BaseException:
+        except BaseException as error:
+            if self._rescue(error):
+                raise
             callbacks = {k: v for k, v in vars(self).items() if k.startswith("_skl")}
             context = vars(self).get("_callback_fit_ctx")
             vars(self).clear()
@@ -167,6 +173,10 @@ class BaseMixtureOfExperts(
                 self._callback_fit_ctx = context
             raise
 
+    def _rescue(self, error):
+        """Keep what an interrupted fit has reached; False to leave all as it was."""
+        return False
+
     def _fit(self, X, y, sample_weight, fit_params):
         self._check_arguments()
         routed = self._route(fit_params)
@@ -174,8 +184,8 @@ class BaseMixtureOfExperts(
         X, y, weight, keep = self._check_training_data(X, y, sample_weight)
         rng = check_random_state(self.random_state)
 
-        def fresh(n_experts=None):
-            node = self._make_node(rng, weight.size, n_experts)
+        def fresh(shape=None):
+            node = self._make_node(rng, weight.size, shape)
             hand_metadata(node, routed, keep)
             return node
 
@@ -191,14 +201,17 @@ class BaseMixtureOfExperts(
                 )
             else:
                 options = self._fit_options(rng, fresh, reporter)
-                node, report, best = fit_node(
-                    node, X, y, weight, n_classes, options, starts
-                )
+                rows = (X, y, weight, n_classes)
+                node, report, best = self._run(node, rows, options, starts)
         node.forget()
         node.assign = posterior  # what CEM and SEM put there is for the fit alone
         self._set_fitted(node, report, best, kind=given[0])
         reporter.close(node)
         return self
+
+    def _run(self, node, rows, options, starts):
+        """Let the engine fit the node; return it with the report and the run."""
+        return fit_node(node, *rows, options, starts)
 
     def _check_arguments(self):
         check_init_name(self.init)
@@ -232,20 +245,27 @@ class BaseMixtureOfExperts(
             X, y, weight = X[keep], y[keep], weight[keep]
         return X, self._learn_target(y), weight, keep
 
-    def _make_node(self, rng, n_samples, n_experts=None):
-        """Return a node of fresh parts, as the constructor's arguments say."""
+    def _make_node(self, rng, n_samples, shape=None):
+        """Return a node of fresh parts, as the constructor's arguments say.
+
+        Parameters
+        ----------
+        shape : int, Tree or None
+            Another number of experts, or another tree, than the arguments'.
+        """
+        if isinstance(shape, Tree) or holds_mixture(self.experts):
+            items = self._items(shape)
+            return self._make_tree_node(
+                rng, n_samples, items[0] if len(items) == 1 else items
+            )
         experts, columns = resolve_experts(
             self.experts,
-            n_experts or self.n_experts,
+            shape or self.n_experts,
             self._default_expert(),
             rng,
             self._n_classes() is not None,
         )
-        if n_samples < len(experts):
-            raise ValueError(
-                f"n_samples={n_samples} (rows of positive weight) is fewer than "
-                f"n_experts={len(experts)}; give more rows or fewer experts."
-            )
+        check_enough_rows(n_samples, len(experts))
         names = getattr(self, "feature_names_in_", None)
         views = [
             resolve_columns(cols, names, self.n_features_in_, f"expert {name!r}")
@@ -262,7 +282,31 @@ class BaseMixtureOfExperts(
             shared_dispersion=self.shared_dispersion,
             assign=assignment(self.algorithm, rng),
             n_jobs=self.n_jobs,
+            clones=not self._named_experts,
         )
+
+    def _make_tree_node(self, rng, n_samples, items):
+        """Return a node whose gate is a tree of gates."""
+        names = getattr(self, "feature_names_in_", None)
+        view = View(self.gate, self.gate_features, names, self.n_features_in_)
+        tree, experts, columns, gates, gate_columns = resolve_tree(
+            items, view, self._default_expert(), rng, self._n_classes() is not None
+        )
+        check_enough_rows(n_samples, len(experts))
+        return Node(
+            GateTree(tree, gates, gate_columns, getattr(self, "path_tol", 0.0)),
+            experts,
+            columns,
+            shared_dispersion=self.shared_dispersion,
+            assign=assignment(self.algorithm, rng),
+            n_jobs=self.n_jobs,
+            clones=not self._fixed_leaves(),
+        )
+
+    def _fixed_leaves(self):
+        """Return whether the user chose each expert, so that none is dropped."""
+        listed = isinstance(self.experts, (list, tuple))
+        return listed or holds_mixture(self.experts)
 
     def _given_starts(self, node, X, y, rng, keep):
         """Return the starts that the user gives, or None for the portfolio."""
@@ -289,7 +333,7 @@ class BaseMixtureOfExperts(
             n_jobs=self.n_jobs,
             rng=rng,
             fresh=fresh,
-            named=bool(self._named_experts),
+            named=self._fixed_leaves(),
             free_gate=self.gate is None,
             on_pass=reporter.hook,
         )

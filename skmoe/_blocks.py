@@ -215,3 +215,35 @@ def solve_psd(matrix, right):
         projected *= reciprocal[:, None] if right.ndim == 2 else reciprocal
         solution = basis @ projected
     return solution * (inverse[:, None] if right.ndim == 2 else inverse)
+
+
+def solve_psd_stack(matrices, right):
+    """Solve many symmetric positive semidefinite systems as one batch.
+
+    As `solve_psd`, which takes over for the matrices that have no safe factor.
+
+    Parameters
+    ----------
+    matrices : array of shape (n_systems, n_columns, n_columns)
+    right : array of shape (n_systems, n_columns, n_right)
+
+    Returns
+    -------
+    solution : array of shape (n_systems, n_columns, n_right)
+    """
+    scale = np.sqrt(np.maximum(np.diagonal(matrices, axis1=1, axis2=2), 0.0))
+    safe = (scale > 1e-100).all(axis=1)
+    inverse = 1.0 / np.where(scale > 1e-100, scale, 1.0)
+    scaled = matrices * inverse[:, :, None] * inverse[:, None, :]
+    rhs = right * inverse[:, :, None]
+    try:
+        pivots = np.diagonal(np.linalg.cholesky(scaled[safe]), axis1=1, axis2=2)
+        safe[safe] = pivots.min(axis=1, initial=1.0) > 1e-5
+    except np.linalg.LinAlgError:
+        # One of them has no factor: NumPy does not say which.
+        safe[:] = False
+    solution = np.empty_like(rhs)
+    solution[safe] = np.linalg.solve(scaled[safe], rhs[safe]) * inverse[safe, :, None]
+    for k in np.flatnonzero(~safe):
+        solution[k] = solve_psd(matrices[k], right[k])
+    return solution

@@ -12,15 +12,11 @@ from skmoe._arguments import all_take, resolve_gate
 from skmoe._sklearn import BaseComposition, raise_for_params, safe_indexing
 from skmoe.gates._classifier import ClassifierGate
 
-__all__ = ["NamedExperts", "hand_metadata"]
+__all__ = ["NamedExperts", "NamedParameters", "hand_metadata"]
 
 
-class NamedExperts(BaseComposition):
-    """What a mixture needs since its experts may be a list with names.
-
-    Subclasses have ``experts``, ``n_experts`` and ``gate``, and say what
-    ``_default_expert()`` is.
-    """
+class NamedParameters(BaseComposition):
+    """Parameters of experts that may be a list with names."""
 
     @property
     def _named_experts(self):
@@ -72,6 +68,28 @@ class NamedExperts(BaseComposition):
         self._set_params("_named_experts", **params)
         return self
 
+
+class NamedExperts(NamedParameters):
+    """What a mixture needs since its experts may be a list with names.
+
+    Subclasses have ``experts``, ``n_experts`` and ``gate``, and say what
+    ``_default_expert()`` is.
+    """
+
+    def _leaf_estimators(self):
+        """Return the experts, or the one that is cloned."""
+        return [expert for _, expert in self._named_experts] or [self.experts]
+
+    def _n_clones(self):
+        """Return how many experts a single estimator is cloned to, at most."""
+        return self.n_experts
+
+    def _items(self, shape=None):
+        """Return the experts as children of one node: nested lists at most."""
+        if isinstance(self.experts, (list, tuple)):
+            return list(self.experts)
+        return [self.experts] * (shape or self.n_experts)
+
     def get_metadata_routing(self):
         """Return which metadata ``fit`` takes and passes on to the experts.
 
@@ -99,8 +117,10 @@ class NamedExperts(BaseComposition):
         return tags
 
     def _tagged_parts(self):
-        named = self._named_experts or [("", self.experts)]
-        parts = [self._default_expert() if e is None else e for _, e in named]
+        parts = [
+            self._default_expert() if expert is None else expert
+            for expert in self._leaf_estimators()
+        ]
         gate = resolve_gate(self.gate, np.random.RandomState(0))
         # An adapter of a classifier takes what the classifier takes.
         parts.append(gate.classifier if isinstance(gate, ClassifierGate) else gate)
@@ -127,12 +147,15 @@ class NamedExperts(BaseComposition):
             return {}
         routed = process_routing(self, "fit", **fit_params)
         out = {}
-        for name, _ in self._named_experts or [("experts", None)]:
+        for name, expert in self._named_experts or [("experts", self.experts)]:
             params = dict(routed.get(name, {}).get("fit", {}))
             params.pop("sample_weight", None)
             out[name] = params
+            if isinstance(expert, NamedExperts):  # unpacked: its own experts get them
+                inside = expert._route(params).items()
+                out |= {f"{name}.{inner}": some for inner, some in inside}
         if "experts" in out:
-            out = {f"expert{k}": out["experts"] for k in range(self.n_experts)}
+            out = {f"expert{k}": out["experts"] for k in range(self._n_clones())}
         return out
 
 

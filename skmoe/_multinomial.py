@@ -18,7 +18,7 @@ direction, so one Cholesky factor serves all classes.
 
 import numpy as np
 
-from skmoe._blocks import solve_psd
+from skmoe._blocks import solve_psd, solve_psd_stack
 
 __all__ = [
     "MAX_LOGIT_STEP",
@@ -28,6 +28,7 @@ __all__ = [
     "log_softmax_first",
     "n_pairs",
     "newton_direction",
+    "newton_directions",
 ]
 
 # Where classes separate, Newton's step is unbounded; beyond this many logits
@@ -37,12 +38,32 @@ MAX_LOGIT_STEP = 15.0
 
 def log_softmax_first(logit):
     """Return log-softmax and softmax over the first axis."""
+    if logit.shape[0] == 2:
+        return _log_sigmoid(logit[1] - logit[0])
     shifted = logit - logit.max(axis=0)
     proba = np.exp(shifted)
     total = proba.sum(axis=0)
     proba /= total
     shifted -= np.log(total)
     return shifted, proba
+
+
+def _log_sigmoid(difference):
+    """Return the same for two classes, from the difference of their logits."""
+    log_proba = np.empty((2, *difference.shape))
+    proba = np.empty_like(log_proba)
+    # The two planes of the results serve as scratch: no other arrays are made.
+    total = np.abs(difference, out=proba[0])
+    np.negative(total, out=total)
+    np.exp(total, out=total)
+    total += 1.0
+    np.log(total, out=total)
+    np.minimum(difference, 0.0, out=log_proba[1])
+    log_proba[1] -= total
+    np.subtract(log_proba[1], difference, out=log_proba[0])
+    np.exp(log_proba[1], out=proba[1])
+    np.subtract(1.0, proba[1], out=proba[0])
+    return log_proba, proba
 
 
 def contrast(n_classes):
@@ -100,17 +121,48 @@ def newton_direction(gram_pairs, gradient, ridge):
     if n_classes == 1:
         return np.zeros_like(gradient)
     basis = contrast(n_classes)
+    hessian = _hessians(gram_pairs[:, None], ridge, basis)[0]
+    step = solve_psd(hessian, (basis.T @ gradient).ravel())
+    return basis @ step.reshape(n_classes - 1, p)
+
+
+def newton_directions(gram_pairs, gradient, ridge):
+    """Return the Newton steps of several multinomial logits, as one batch.
+
+    Parameters
+    ----------
+    gram_pairs : array of shape (n_pairs, n_logits, n_columns, n_columns)
+    gradient : array of shape (n_logits, n_classes, n_columns)
+    ridge : array of shape (n_columns,)
+
+    Returns
+    -------
+    step : array of shape (n_logits, n_classes, n_columns)
+        Sums to zero over classes.
+    """
+    n_logits, n_classes, p = gradient.shape
+    if n_classes == 1:
+        return np.zeros_like(gradient)
+    basis = contrast(n_classes)
+    hessian = _hessians(gram_pairs, ridge, basis)
+    right = (basis.T @ gradient).reshape(n_logits, -1, 1)
+    step = solve_psd_stack(hessian, right)
+    return basis @ step.reshape(n_logits, n_classes - 1, p)
+
+
+def _hessians(gram_pairs, ridge, basis):
+    """Return penalised information matrices in the basis, one for each logit."""
+    n_classes, q = basis.shape
+    n_logits, p = gram_pairs.shape[1], gram_pairs.shape[2]
     # The weights of a pair enter as (e_c - e_d)(e_c - e_d)': its image in the
     # basis is a rank-one matrix times the pair's gram.
     c, d = np.triu_indices(n_classes, 1)
     difference = basis[c] - basis[d]
     outer = difference[:, :, None] * difference[:, None, :]
-    q = n_classes - 1
-    hessian = np.tensordot(outer, gram_pairs, axes=(0, 0)).transpose(0, 2, 1, 3)
-    hessian = np.ascontiguousarray(hessian).reshape(q * p, q * p)
-    hessian[np.diag_indices(q * p)] += np.tile(ridge, q)
-    step = solve_psd(hessian, (basis.T @ gradient).ravel())
-    return basis @ step.reshape(q, p)
+    hessian = np.tensordot(outer, gram_pairs, axes=(0, 0)).transpose(2, 0, 3, 1, 4)
+    hessian = np.ascontiguousarray(hessian).reshape(n_logits, q * p, q * p)
+    hessian[:, np.arange(q * p), np.arange(q * p)] += np.tile(ridge, q)
+    return hessian
 
 
 def bound_direction(gram, gradient, ridge):

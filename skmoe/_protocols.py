@@ -29,7 +29,14 @@ an M-step in every pass of EM. It must keep what it learned between calls
 
 from typing import Any, Protocol, runtime_checkable
 
-__all__ = ["Expert", "Gate", "Likelihood", "Parametric", "PoolsDispersion"]
+__all__ = [
+    "Expert",
+    "Gate",
+    "Likelihood",
+    "Parametric",
+    "PoolsDispersion",
+    "is_parametric",
+]
 
 Array = Any
 
@@ -152,6 +159,14 @@ class Parametric(Protocol):
 
     @parameters.setter
     def parameters(self, value: Array) -> None: ...
+
+
+def is_parametric(part: Any) -> bool:
+    """Return whether a part's state is one free vector.
+
+    A composite part may have the attribute and still say ``parametric = False``.
+    """
+    return isinstance(part, Parametric) and getattr(part, "parametric", True)
 
 
 @runtime_checkable

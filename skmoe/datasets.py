@@ -1,17 +1,18 @@
 """Data with regimes: generators with a known truth, and two real tables.
 
-Every generator states its law, takes `random_state`, and with
-``return_truth=True`` also returns the law as an object, whose ``log_prob(X, y)``
-is the exact log density that a fitted mixture is to be measured against.
-Nothing is downloaded.
+Every generator states its law and takes `random_state`; with
+``return_truth=True`` it also returns the law as an object, whose ``log_prob(X, y)``
+is the exact log density that a fitted mixture is to be measured against. Two classic
+experiments have no density to return: the robot arm and the two spirals. Nothing is
+downloaded.
 """
-
-from numbers import Integral, Real
 
 import numpy as np
 from scipy.special import log_softmax
 from sklearn.utils import Bunch, check_random_state
 
+from skmoe._checks import check_count, check_positive
+from skmoe._classics import make_robot_arm, make_two_spirals
 from skmoe._tables import load_concrete, load_mcycle
 from skmoe._truth import LinearMixture, LogisticMixture, PiecewiseLinear, TwoLinkArm
 
@@ -22,20 +23,10 @@ __all__ = [
     "make_mixture_regression",
     "make_piecewise_linear",
     "make_regimes",
+    "make_robot_arm",
+    "make_two_spirals",
     "make_two_valued",
 ]
-
-
-def _check_count(name, value, low=1):
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < low:
-        raise ValueError(f"{name} must be an integer >= {low}, got {value!r}.")
-
-
-def _check_positive(name, value, high=np.inf):
-    number = isinstance(value, Real) and not isinstance(value, bool)
-    if not (number and 0 < value < high and np.isfinite(value)):
-        below = "" if high == np.inf else f" below {high:g}"
-        raise ValueError(f"{name} must be a positive number{below}, got {value!r}.")
 
 
 def _draw_rows(rng, proba):
@@ -87,8 +78,8 @@ def make_piecewise_linear(
     truth : PiecewiseLinear
         Only if `return_truth`.
     """
-    _check_count("n_samples", n_samples)
-    _check_count("n_pieces", n_pieces)
+    check_count("n_samples", n_samples)
+    check_count("n_pieces", n_pieces)
     noise = _check_noise(noise, n_pieces)
     rng = check_random_state(random_state)
     breaks = np.arange(n_pieces + 1.0)
@@ -150,10 +141,10 @@ def make_mixture_regression(
     truth : LinearMixture
         Only if `return_truth`.
     """
-    _check_count("n_samples", n_samples)
-    _check_count("n_features", n_features)
-    _check_count("n_experts", n_experts)
-    _check_positive("gate_scale", gate_scale)
+    check_count("n_samples", n_samples)
+    check_count("n_features", n_features)
+    check_count("n_experts", n_experts)
+    check_positive("gate_scale", gate_scale)
     noise = _check_noise(noise, n_experts)
     rng = check_random_state(random_state)
     X = rng.standard_normal((n_samples, n_features))
@@ -203,12 +194,12 @@ def make_mixture_classification(
     truth : LogisticMixture
         Only if `return_truth`.
     """
-    _check_count("n_samples", n_samples)
-    _check_count("n_features", n_features)
-    _check_count("n_experts", n_experts)
-    _check_count("n_classes", n_classes, low=2)
-    _check_positive("gate_scale", gate_scale)
-    _check_positive("coef_scale", coef_scale)
+    check_count("n_samples", n_samples)
+    check_count("n_features", n_features)
+    check_count("n_experts", n_experts)
+    check_count("n_classes", n_classes, low=2)
+    check_positive("gate_scale", gate_scale)
+    check_positive("coef_scale", coef_scale)
     rng = check_random_state(random_state)
     X = rng.standard_normal((n_samples, n_features))
     gate_coef, gate_intercept, expert = _draw_gate(rng, X, n_experts, gate_scale)
@@ -259,9 +250,9 @@ def make_two_valued(
     truth : TwoLinkArm
         Only if `return_truth`.
     """
-    _check_count("n_samples", n_samples)
-    _check_positive("up_share", up_share, high=1.0)
-    _check_positive("noise", noise)
+    check_count("n_samples", n_samples)
+    check_positive("up_share", up_share, high=1.0)
+    check_positive("noise", noise)
     rng = check_random_state(random_state)
     X = rng.uniform(0.25, 0.85, size=(n_samples, 1))
     down = (rng.uniform(size=n_samples) >= up_share).astype(int)
@@ -328,7 +319,7 @@ def make_regimes(n_samples=1000, *, random_state=None, return_X_y=False):
 
         If `return_X_y`, the tuple ``(data, target)`` instead.
     """
-    _check_count("n_samples", n_samples)
+    check_count("n_samples", n_samples)
     rng = check_random_state(random_state)
     day = rng.uniform(0.0, 365.0, size=n_samples)
     yearly = 2.0 * np.pi * (day[:, None] - [171.0, 200.0]) / 365.0

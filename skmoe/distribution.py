@@ -26,13 +26,16 @@ class MixtureDistribution:
     dispersions : list
         Each expert's dispersion.
     likelihoods : list of Likelihood
+    winner : array of int of shape (n_samples,), default=None
+        The expert that `top1` follows; None: the most probable one.
     """
 
-    def __init__(self, log_gate, params, dispersions, likelihoods):
+    def __init__(self, log_gate, params, dispersions, likelihoods, *, winner=None):
         self.log_gate = log_gate
         self.params = params
         self.dispersions = dispersions
         self.likelihoods = likelihoods
+        self.winner = winner
 
     def __repr__(self):
         n_samples, n_experts = self.log_gate.shape
@@ -78,8 +81,13 @@ class MixtureDistribution:
     @cached_property
     def top1(self):
         """Mean of the most probable expert of each row."""
-        winner = self.log_gate.argmax(axis=1)
+        winner = self.log_gate.argmax(axis=1) if self.winner is None else self.winner
         return self.means[np.arange(len(self)), winner]
+
+    @property
+    def skipped_share(self):
+        """Share of pairs of rows and experts that were not evaluated."""
+        return float(np.mean(self.log_gate == -np.inf))
 
     @cached_property
     def mode(self):

@@ -1,19 +1,12 @@
 """Flat mixtures of experts: one gate over K experts."""
 
-import numpy as np
-from sklearn.base import ClassifierMixin, MultiOutputMixin, RegressorMixin
-from sklearn.utils import column_or_1d
-from sklearn.utils.multiclass import check_classification_targets
-
 from skmoe._base import BaseMixtureOfExperts
-from skmoe._xp import like
-from skmoe.experts._linear import LinearExpert
-from skmoe.experts._logistic import LogisticExpert
+from skmoe._targets import ClassificationMixture, RegressionMixture
 
 __all__ = ["MixtureOfExpertsClassifier", "MixtureOfExpertsRegressor"]
 
 
-class MixtureOfExpertsRegressor(RegressorMixin, MultiOutputMixin, BaseMixtureOfExperts):
+class MixtureOfExpertsRegressor(RegressionMixture, BaseMixtureOfExperts):
     """Mixture of regressions whose weights depend on x, fitted by EM.
 
     The predictive law of a row is ``p(y | x) = sum_k g_k(x) p_k(y | x)``: the
@@ -103,65 +96,8 @@ class MixtureOfExpertsRegressor(RegressorMixin, MultiOutputMixin, BaseMixtureOfE
     [0, 1]
     """
 
-    _poolings = ("mean", "mode", "top1")
 
-    def predict(self, X, return_std=False):
-        """Predict the response.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-        return_std : bool, default=False
-            Also return the standard deviation of the predictive law, same unit
-            as y: noise within experts and disagreement between them.
-
-        Returns
-        -------
-        y : array of shape (n_samples,) or (n_samples, n_outputs)
-        std : array of the same shape, if ``return_std``
-        """
-        distribution = self._law(X, "predict")
-        y = like(X, getattr(distribution, self.pooling))
-        if not return_std:
-            return y
-        return y, like(X, np.sqrt(distribution.variance))
-
-    def _default_expert(self):
-        return LinearExpert()
-
-    def _n_classes(self):
-        return None
-
-    def _learn_target(self, y):
-        """Learn the shape of a response."""
-        self._response_shape = y.shape[1:]
-        return y
-
-    def _target_kind(self):
-        return self._response_shape
-
-    def _check_target(self, y):
-        """Return y as finite floats."""
-        try:
-            y = np.asarray(y, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"y must be numeric for a regressor: {error}") from error
-        if not np.isfinite(y).all():
-            raise ValueError(
-                "Input y contains NaN or infinity: first in row "
-                f"{int(np.argwhere(~np.isfinite(y))[0][0])}."
-            )
-        return y
-
-    def _encode_target(self, y):
-        """Return responses of the shape that was seen in fit."""
-        if y.shape[1:] != self._response_shape:
-            wanted = ", ".join(["n_samples", *map(str, self._response_shape)])
-            raise ValueError(f"y must be of shape ({wanted}) as in fit, got {y.shape}.")
-        return y
-
-
-class MixtureOfExpertsClassifier(ClassifierMixin, BaseMixtureOfExperts):
+class MixtureOfExpertsClassifier(ClassificationMixture, BaseMixtureOfExperts):
     """Mixture of classifiers whose weights depend on x, fitted by EM.
 
     The law of a row is ``p(c | x) = sum_k g_k(x) p_k(c | x)``: the gate g says
@@ -248,104 +184,3 @@ class MixtureOfExpertsClassifier(ClassifierMixin, BaseMixtureOfExperts):
     >>> model.predict([[-0.9], [0.0], [0.9]]).tolist()
     ['outside', 'inside', 'outside']
     """
-
-    _poolings = ("mean", "mode", "top1", "vote")
-
-    def predict(self, X):
-        """Predict the class of each row.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        y : array of shape (n_samples,)
-            Labels from ``classes_``.
-        """
-        proba = self._proba(X, "predict")
-        classes = self.classes_[proba.argmax(axis=1)]
-        return like(X, classes) if classes.dtype.kind in "biuf" else classes
-
-    def predict_proba(self, X):
-        """Return class probabilities.
-
-        "mean" and "mode" weigh the experts' probabilities with the gate; "top1"
-        takes those of the most probable expert; "vote" gives each class the
-        gate's weight of the experts that prefer it.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        proba : array of shape (n_samples, n_classes)
-            In the order of ``classes_``.
-        """
-        return like(X, self._proba(X, "predict_proba"))
-
-    def predict_log_proba(self, X):
-        """Return the logarithms of `predict_proba`.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        log_proba : array of shape (n_samples, n_classes)
-            -inf where a probability is zero.
-        """
-        proba = self._proba(X, "predict_log_proba")
-        with np.errstate(divide="ignore"):
-            return like(X, np.log(proba))
-
-    def _proba(self, X, method):
-        distribution = self._law(X, method)
-        if self.pooling == "top1":
-            return distribution.top1
-        if self.pooling != "vote":
-            return distribution.mean
-        votes = np.zeros_like(distribution.mean)
-        choice = distribution.means.argmax(axis=2)
-        rows = np.arange(len(distribution))
-        for k in range(choice.shape[1]):
-            votes[rows, choice[:, k]] += distribution.gate[:, k]
-        return votes
-
-    def _default_expert(self):
-        return LogisticExpert()
-
-    def _n_classes(self):
-        return self.classes_.size
-
-    def _check_target(self, y):
-        """Return y as one column of labels."""
-        y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
-        return y
-
-    def _learn_target(self, y):
-        """Learn the classes of the rows of positive weight; return codes."""
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if self.classes_.size < 2:
-            raise ValueError(
-                "y must hold at least two classes, got one class: "
-                f"{self.classes_.tolist()[0]!r}."
-            )
-        return codes
-
-    def _target_kind(self):
-        return tuple(self.classes_.tolist())
-
-    def _encode_target(self, y):
-        """Return codes of labels that were seen in fit."""
-        codes = np.searchsorted(self.classes_, y).clip(max=self.classes_.size - 1)
-        unknown = np.asarray(self.classes_[codes] != y)
-        if unknown.any():
-            raise ValueError(
-                f"y holds labels that were not seen in fit: {np.unique(y[unknown])}; "
-                f"known classes are {self.classes_}."
-            )
-        return codes

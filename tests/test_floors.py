@@ -14,21 +14,30 @@ ROOT = Path(__file__).parents[1] / "skmoe"
 # floor: its lines, each from the bottom up. A package's own name is its __init__;
 # lines of one floor know nothing of each other.
 FLOORS = {
-    0: ["exceptions _xp _sklearn _blocks _multinomial _truth _tables datasets"],
+    0: [
+        "exceptions _xp _sklearn _blocks _multinomial _tree _truth _tables _checks "
+        "_arm _classics datasets"
+    ],
     1: ["_protocols likelihoods distribution"],
     2: [
         "gates._constant gates._covariance gates._softmax gates._gaussian "
-        "gates._classifier gates",
+        "gates._classifier gates._tree_kernel gates._tree gates",
         "experts._rows experts._weights experts._calibration experts._heads "
-        "experts._fitting experts._adapted experts._linear_kernel experts._linear "
-        "experts._logistic_kernel experts._logistic experts._adapter experts",
+        "experts._contributions experts._fitting experts._adapted "
+        "experts._linear_kernel experts._linear experts._logistic_kernel "
+        "experts._logistic experts._expanded experts._adapter experts",
     ],
     3: [
-        "em._segments em._starts em._monitor em._accelerate em._node em._fused "
-        "em._loop em._search em._build em._law em._ridge em._stack em._tend em._fit em"
+        "em._segments em._starts em._tree_split em._tree_starts em._monitor "
+        "em._accelerate em._node em._node_problem em._fused em._paths em._loop em._search em._build "
+        "em._law em._ridge em._stack em._tend em._fit em._grow em"
     ],
-    4: ["_arguments _callbacks _fitted _composition _base mixture"],
-    5: [],
+    4: [
+        "_arguments _callbacks _fitted _composition _tree_arguments _targets _base "
+        "_wording _tree_text _explain _hard_tree _hierarchy mixture hierarchy "
+        "_out_of_bag _forest forest"
+    ],
+    5: ["inspection._tree_page inspection._tree_drawing inspection._tree inspection"],
     6: ["skmoe"],
 }
 PLACES = {

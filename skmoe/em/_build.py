@@ -11,14 +11,11 @@ from sklearn.base import clone
 
 from skmoe._blocks import Design
 from skmoe.em._fused import FusedNode
-from skmoe.em._node import (
-    Node,
-    NodeProblem,
-    hard_assignment,
-    posterior,
-    take_columns,
-)
+from skmoe.em._node import Node, hard_assignment, posterior, take_columns
+from skmoe.em._node_problem import NodeProblem
+from skmoe.em._paths import PathNode
 from skmoe.em._starts import StartData, soften
+from skmoe.experts._expanded import ExpandedExpert
 from skmoe.experts._linear import LinearExpert
 from skmoe.experts._linear_kernel import LinearKernel
 from skmoe.experts._logistic import LogisticExpert
@@ -26,12 +23,17 @@ from skmoe.experts._logistic_kernel import LogisticKernel
 from skmoe.gates._constant import ConstantGate
 from skmoe.gates._gaussian import GaussianGate
 from skmoe.gates._softmax import SoftmaxGate, SoftmaxKernel
+from skmoe.gates._tree import GateTree, single_gate
+from skmoe.gates._tree_kernel import TreeKernel
 
 __all__ = [
     "assignment",
     "build_problem",
     "differ",
+    "gate_columns",
+    "innermost_expert",
     "is_native",
+    "plain_node",
     "start_data",
     "write_back",
 ]
@@ -64,15 +66,37 @@ def assignment(algorithm: str, rng: Any) -> Any:
 def is_native(node: Node, X: Any) -> bool:
     """Return whether the fused node can stand in for a node."""
     experts = [expert for _, expert in node.experts]
-    kind = type(experts[0])
+    kind = type(innermost_expert(experts[0]))
     if kind not in (LinearExpert, LogisticExpert) or sparse.issparse(X):
         return False
-    alike = all(
+    alike = node.clones or all(
         type(expert) is kind and expert.get_params() == experts[0].get_params()
         for expert in experts
     )
     one_view = all(_same_columns(columns, node.columns[0]) for columns in node.columns)
     return alike and one_view and _has_kernel(node.gate, X, len(experts))
+
+
+def innermost_expert(expert: Any) -> Any:
+    """Return the expert behind a transformer; any other expert itself."""
+    return expert.native if isinstance(expert, ExpandedExpert) else expert
+
+
+def plain_node(node: Node) -> Node | None:
+    """Return a node of the same experts without their transformer, if they have one."""
+    first = node.experts[0][1]
+    if not node.clones or not isinstance(first, ExpandedExpert):
+        return None
+    plain = clone(first.native)
+    return Node(
+        clone(node.gate),
+        [(name, copy.copy(plain)) for name, _ in node.experts],
+        node.columns,
+        node.gate_columns,
+        shared_dispersion=node.shared_dispersion,
+        assign=node.assign,
+        clones=True,
+    )
 
 
 def differ(experts: list[tuple[str, Any]]) -> bool:
@@ -91,6 +115,9 @@ def _settings(expert: Any) -> tuple[type, str]:
 
 
 def _has_kernel(gate: Any, X: Any, n_experts: int) -> bool:
+    gate = single_gate(gate)
+    if isinstance(gate, GateTree):
+        return gate.kernel(gate.view(X, 0).shape[1] + 1) is not None
     if type(gate) is ConstantGate:
         return bool(gate.alpha == 0)
     return type(gate) is SoftmaxGate and (
@@ -119,9 +146,10 @@ def build_problem(
         return NodeProblem(node, X, y, weight)
     n_experts = len(node.experts)
     view = take_columns(X, node.columns[0])
-    first = node.experts[0][1]
-    first.prepare(view, y, weight, n_classes)
-    matrix = first.design_.matrix(view)
+    outer = node.experts[0][1]
+    outer.prepare(view, y, weight, n_classes)
+    first = innermost_expert(outer)
+    matrix = first.design_.matrix(view if outer is first else outer.expand(view))
     single: Any = first.kernel_
     experts: LinearKernel | LogisticKernel
     if isinstance(first, LinearExpert):
@@ -130,27 +158,57 @@ def build_problem(
         y = y[None] if y.ndim == 1 else np.ascontiguousarray(y.T)
     else:
         experts = LogisticKernel(n_experts, single.anchor, single.ridge)
-    gate, gate_matrix = _gate_kernel(node, X, weight, first.design_, matrix)
-    problem = FusedNode(gate, experts, gate_matrix, matrix, y, weight)
+    shared = first.design_ if outer is first else None
+    gate, gate_matrix = _gate_kernel(node, X, weight, shared, matrix)
+    parts = (gate, experts, gate_matrix, matrix, y, weight)
+    path_tol = getattr(node.gate, "path_tol", 0.0)
+    problem = FusedNode(*parts)
+    if path_tol > 0.0 and isinstance(gate, TreeKernel):
+        problem = PathNode(*parts, path_tol)
     if node.assign is not posterior:
         problem.assign = node.assign
     return problem
 
 
 def _gate_kernel(
-    node: Node, X: Any, weight: Array, design: Design, matrix: Array
-) -> tuple[SoftmaxKernel, Array]:
-    """Return the gate's kernel, and the experts' matrix where it serves both."""
+    node: Node, X: Any, weight: Array, design: Design | None, matrix: Array
+) -> tuple[SoftmaxKernel | TreeKernel, Array]:
+    """Return the gate's kernel, and the experts' matrix where it serves both.
+
+    Parameters
+    ----------
+    design : Design or None
+        The experts' design, if it is one of plain columns.
+    matrix : array
+        Its matrix.
+    """
     n_experts = len(node.experts)
-    view = take_columns(X, node.gate_columns)
-    node.gate.prepare(view, weight, n_experts)
-    gate: Any = node.gate
+    gate: Any = single_gate(node.gate)
+    columns = gate_columns(node)
+    view = take_columns(X, columns)
     if isinstance(gate, ConstantGate):
+        gate.prepare(view, weight, n_experts)
         return SoftmaxKernel(n_experts, np.zeros(1), 0.0), np.ones((1, weight.size))
-    if _same_columns(node.gate_columns, node.columns[0]) and design.intercept:
+    same = _same_columns(columns, node.columns[0])
+    if design is None or not same or not design.intercept:
+        design = Design(view, weight)
+        matrix = design.matrix(view)
+    if isinstance(gate, GateTree):
+        gate.check_parameters()
         gate.design_ = design
-        return gate.kernel_, matrix
-    return gate.kernel_, gate.design_.matrix(view)
+        return gate.kernel(design.n_columns), matrix
+    gate.check_parameters()
+    gate.design_ = design
+    gate.kernel_ = gate.make_kernel(design, n_experts)
+    return gate.kernel_, matrix
+
+
+def gate_columns(node: Node) -> Sequence[int] | None:
+    """Return the columns of a node's gate: of the root, where it is a tree."""
+    if isinstance(node.gate, GateTree) and node.gate.columns:
+        columns: Sequence[int] | None = node.gate.columns[0]
+        return columns
+    return node.gate_columns
 
 
 def write_back(problem: FusedNode | NodeProblem, node: Node) -> None:
@@ -161,10 +219,16 @@ def write_back(problem: FusedNode | NodeProblem, node: Node) -> None:
     for k, kernel in enumerate(problem.experts.split()):
         name = node.experts[k][0]
         part = copy.copy(first)
-        part.kernel_ = kernel
+        if isinstance(first, ExpandedExpert):
+            part.expert_ = copy.copy(first.expert_)
+        innermost_expert(part).kernel_ = kernel
         node.experts[k] = (name, part)
-    gate: Any = node.gate
-    if isinstance(gate, ConstantGate):
+    if isinstance(node.gate, GateTree) and not node.gate.gates:
+        return  # a single leaf
+    gate: Any = single_gate(node.gate)
+    if isinstance(gate, GateTree):
+        gate.take_coefficients(problem.gate, gate.design_)
+    elif isinstance(gate, ConstantGate):
         gate.parameters = problem.gate.coef[:, 0]
     else:
         gate.kernel_ = copy.copy(problem.gate)
@@ -174,12 +238,13 @@ def start_data(
     node: Node, X: Any, y: Array, weight: Array, n_classes: int | None
 ) -> StartData:
     """Return the standardised columns and responses that starts work on."""
-    gate_X = _standardised(take_columns(X, node.gate_columns), weight)
+    gate_X = _standardised(take_columns(X, gate_columns(node)), weight)
     expert_X = _standardised(take_columns(X, node.columns[0]), weight)
     indicators = None if n_classes is None else np.eye(n_classes)[y]
     y = y if indicators is None else indicators
     target = _standardised(y.reshape(weight.size, -1), weight)
-    first = node.experts[0][1]
+    first = innermost_expert(node.experts[0][1])
+    gate = single_gate(node.gate)
     data = StartData(
         gate_X=gate_X,
         expert_X=expert_X,
@@ -187,8 +252,9 @@ def start_data(
         weight=weight,
         n_experts=len(node.experts),
         indicators=indicators,
-        constant_gate=isinstance(node.gate, ConstantGate),
+        constant_gate=isinstance(gate, ConstantGate),
         variance_prior=getattr(first, "variance_prior", None) or (0.0, 0.0),
+        tree=gate.tree if isinstance(gate, GateTree) else None,
     )
     if n_classes is None and not data.constant_gate:
         data.gaussian = lambda resp: _gaussian_resp(data, resp)

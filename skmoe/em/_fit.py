@@ -7,13 +7,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skmoe.em._build import build_problem, differ, start_data, write_back
+from skmoe.em._build import (
+    build_problem,
+    differ,
+    is_native,
+    plain_node,
+    start_data,
+    write_back,
+)
 from skmoe.em._fused import FusedNode
-from skmoe.em._node import Node, NodeProblem
+from skmoe.em._node import Node, take_columns
+from skmoe.em._node_problem import NodeProblem
 from skmoe.em._ridge import choose_ridges, copy_ridges
-from skmoe.em._search import Run, SearchReport, finish, improve, polish, race
-from skmoe.em._starts import Start, StartData, n_random_starts, portfolio
+from skmoe.em._search import (
+    Run,
+    SearchReport,
+    begin,
+    continue_run,
+    finish,
+    improve,
+    polish,
+    race,
+)
+from skmoe.em._starts import Start, StartData, n_random_starts
 from skmoe.em._tend import tend
+from skmoe.em._tree_starts import starts_of
+from skmoe.gates._tree import GateTree, single_gate
 
 __all__ = ["FitOptions", "fit_node"]
 
@@ -21,6 +40,8 @@ Array = NDArray[np.float64]
 
 # Starts are raced on at most so many rows; the finalists go on with all.
 RACE_ROWS = 20_000
+# Passes with plain experts that a single start of transformed ones begins with.
+COARSE_ROWS, COARSE_PASSES, COARSE_TOL = 2_000, 20, 1e-4
 
 
 @dataclass
@@ -40,13 +61,18 @@ class FitOptions:
     n_jobs : int or None
     rng : RandomState
     fresh : callable
-        ``fresh(n_experts)`` returns a new node of unfitted parts.
+        ``fresh(shape)`` returns a new node of unfitted parts: so many experts, or
+        those of a tree.
     named : bool
         Whether the experts have names, and so are never dropped.
     free_gate : bool
         Whether the gate is left to the library.
     on_pass : callable
         ``on_pass(problem, node)`` returns the hook of a long run, or None.
+    annealing : float or None
+        Inverse temperature that the responsibilities of a start begin with.
+    prune : bool
+        Whether dead leaves of a tree are taken out.
     """
 
     init: str
@@ -57,19 +83,21 @@ class FitOptions:
     algorithm: str
     n_jobs: int | None
     rng: Any
-    fresh: Callable[[int], Node]
+    fresh: Callable[[Any], Node]
     named: bool
     free_gate: bool
     on_pass: Callable[[Any, Node], Any]
+    annealing: float | None = None
+    prune: bool = True
 
-    def long_run(self, node: Node) -> dict[str, Any]:
-        """Return how a run is taken to convergence."""
+    def long_run(self, problem: FusedNode | NodeProblem) -> dict[str, Any]:
+        """Return how a run of a problem is taken to convergence."""
         return {
             "max_iter": self.max_iter,
             "tol": self.tol,
             # Extrapolations would leave the objective of hard or drawn labels.
             "acceleration": self.acceleration if self.algorithm == "em" else None,
-            "exact": node.exact_m_step and self.algorithm != "sem",
+            "exact": problem.exact_m_step and self.algorithm != "sem",
         }
 
 
@@ -102,9 +130,49 @@ def fit_node(
         *rows,
         named=options.named,
         fresh=lambda size: copy_ridges(node, options.fresh(size)),
-        options=options.long_run(node),
+        options=options,
     )
     return tended, report, best
+
+
+def _coarse_node(node: Node, problem: FusedNode | NodeProblem, X: Any) -> Node | None:
+    """Return the node of plain experts, where its passes are the cheaper ones."""
+    coarse = plain_node(node)
+    if coarse is None or not isinstance(problem, FusedNode):
+        return None
+    n_columns = take_columns(X, node.columns[0]).shape[1] + 1
+    cheaper = n_columns < problem.groups[0].matrix.shape[0]
+    return coarse if cheaper and is_native(coarse, X) else None
+
+
+def _coarse_start(
+    node: Node,
+    X: Any,
+    y: Array,
+    weight: Array,
+    n_classes: int | None,
+    options: FitOptions,
+) -> Start:
+    """Search with the experts on plain columns, where passes are cheap.
+
+    Experts behind a transformer take over the gate and the responsibilities: on
+    splines most of what a pass costs are the experts' grams, while the first passes
+    are needed to move the gates.
+    """
+    whole = build_problem(node, X, y, weight, n_classes)
+    rows, problem = _race_rows(whole, weight, options.rng, COARSE_ROWS)
+    data = start_data(node, X[rows], y[rows], problem.weight, n_classes)
+    start = next(iter(starts_of(options.init, 1, data, options.rng)))
+    run = begin(problem, start, options.annealing)
+    long_run = options.long_run(problem)
+    passes = min(COARSE_PASSES, options.max_iter)
+    run = continue_run(
+        problem, run, passes, long_run["exact"], long_run["acceleration"], COARSE_TOL
+    )
+    whole.restore(run.state)
+    assert isinstance(whole, FusedNode)
+    resp = whole.responsibilities()
+    return Start(start.name, resp, gate_parameters=whole.gate.parameters)
 
 
 def _search_and_climb(
@@ -121,6 +189,9 @@ def _search_and_climb(
     data = None
     small: FusedNode | NodeProblem = problem
     starts = given
+    coarse = _coarse_node(node, problem, X) if options.n_init == 1 else None
+    if starts is None and coarse is not None:
+        starts = [_coarse_start(coarse, X, y, weight, n_classes, options)]
     if starts is None and (len(node.experts) == 1 or _tell_apart(node, options)):
         resp = np.full((len(node.experts), weight.size), 1.0 / len(node.experts))
         starts = [Start("together", resp)]
@@ -129,7 +200,7 @@ def _search_and_climb(
         data = start_data(node, X[rows], y[rows], small.weight, n_classes)
         # Where each pass refits every estimator there is no portfolio.
         n_init = options.n_init or (1 if problem.parameters is None else None)
-        starts = list(portfolio(options.init, n_init, data, options.rng))
+        starts = list(starts_of(options.init, n_init, data, options.rng))
     runs, others = _run_starts(problem, small, node, starts, options)
     best = runs[0]
     if data is not None and _searches(options) and problem is small:
@@ -139,7 +210,7 @@ def _search_and_climb(
         problem,
         best,
         on_pass=options.on_pass(problem, node),
-        **options.long_run(node),
+        **options.long_run(problem),
     )
     problem.restore(best.state)
     problem.e_step()
@@ -149,7 +220,8 @@ def _search_and_climb(
 
 def _tell_apart(node: Node, options: FitOptions) -> bool:
     """Return whether experts of different kinds can start from the same rows."""
-    return options.init == "auto" and differ(node.experts)
+    flat = not isinstance(single_gate(node.gate), GateTree)
+    return flat and options.init == "auto" and differ(node.experts)
 
 
 def _searches(options: FitOptions) -> bool:
@@ -158,12 +230,12 @@ def _searches(options: FitOptions) -> bool:
 
 
 def _race_rows(
-    problem: FusedNode | NodeProblem, weight: Array, rng: Any
+    problem: FusedNode | NodeProblem, weight: Array, rng: Any, most: int = RACE_ROWS
 ) -> tuple[Any, FusedNode | NodeProblem]:
     """Return the rows to race on and the problem bound to them."""
-    if not isinstance(problem, FusedNode) or weight.size <= RACE_ROWS:
+    if not isinstance(problem, FusedNode) or weight.size <= most:
         return slice(None), problem
-    rows = np.sort(rng.permutation(weight.size)[:RACE_ROWS])
+    rows = np.sort(rng.permutation(weight.size)[:most])
     return rows, problem.subset(rows)
 
 
@@ -175,7 +247,7 @@ def _run_starts(
     options: FitOptions,
 ) -> tuple[list[Run], list[Run]]:
     """Race the starts on few rows, run the finalists on all."""
-    long_run = options.long_run(node)
+    long_run = options.long_run(problem)
     finalists, others = race(
         small,
         starts,
@@ -183,6 +255,7 @@ def _run_starts(
         passes=options.max_iter,
         acceleration=long_run["acceleration"],
         n_jobs=options.n_jobs if len(starts) > 1 else None,
+        annealing=options.annealing,
     )
     if small is not problem:
         # Passes over all rows are dear: only the best of the few goes on.
@@ -201,8 +274,10 @@ def _swap_experts(
 ) -> tuple[Run, list[Run]]:
     """Look for a better maximum by moving single experts, as time allows."""
     n_swaps = n_random_starts(data)[1]
-    cheap = problem.parameters is not None and len(node.experts) > 1
+    # In a tree a leaf cannot move without its branch.
+    cheap = problem.parameters is not None and data.tree is None
+    cheap = cheap and len(node.experts) > 1
     if best.stopped or not cheap or n_swaps == 0 or options.algorithm == "sem":
         return best, []
-    long_run = options.long_run(node)
+    long_run = options.long_run(problem)
     return improve(problem, best, data, options.rng, n_swaps, **long_run)

@@ -7,8 +7,10 @@ from numpy.typing import NDArray
 
 from skmoe.distribution import MixtureDistribution
 from skmoe.em._node import Node, take_columns
+from skmoe.experts._expanded import ExpandedExpert
+from skmoe.gates._tree import GateTree
 
-__all__ = ["keep_top", "law"]
+__all__ = ["keep_top", "law", "top_means"]
 
 Array = NDArray[np.float64]
 
@@ -37,9 +39,9 @@ def law(node: Node, X: Any, top_k: int | None = None) -> MixtureDistribution:
     log_gate = np.asarray(node.gate.log_proba(take_columns(X, node.gate_columns)))
     log_gate = keep_top(log_gate, top_k)
     params = []
-    for k, (_, expert) in enumerate(node.experts):
-        view = take_columns(X, node.columns[k])
-        params.append(_params(expert, view, log_gate[:, k] > -np.inf))
+    views = Views(node, X)
+    for k, (_, expert) in enumerate(views.experts):
+        params.append(_params(expert, views.of(k), log_gate[:, k] > -np.inf))
     like = next(p for p in params if p is not None)
     full = [np.zeros_like(like) if p is None else p for p in params]
     experts = [expert for _, expert in node.experts]
@@ -48,7 +50,62 @@ def law(node: Node, X: Any, top_k: int | None = None) -> MixtureDistribution:
         full,
         [expert.dispersion for expert in experts],
         [expert.likelihood for expert in experts],
+        winner=_winner(node, X, top_k),
     )
+
+
+def _winner(node: Node, X: Any, top_k: int | None) -> NDArray[np.intp] | None:
+    """Return the leaf at the end of each row's most probable path."""
+    gate = node.gate
+    if top_k is None and isinstance(gate, GateTree) and len(gate.gates) > 1:
+        return np.asarray(gate.descend(X))
+    return None
+
+
+class Views:
+    """What each expert of a fitted node sees of some rows.
+
+    Clones behind one transformer share its output, which is computed once.
+
+    Parameters
+    ----------
+    node : Node
+    X : array of shape (n_samples, n_features)
+    """
+
+    def __init__(self, node: Node, X: Any) -> None:
+        self.node, self.X = node, X
+        first = node.experts[0][1]
+        self.expanded = None
+        self.experts = node.experts
+        if isinstance(first, ExpandedExpert) and all(
+            getattr(expert, "transformer_", None) is first.transformer_
+            for _, expert in node.experts
+        ):
+            self.expanded = first.expand(take_columns(X, node.columns[0]))
+            self.experts = [(name, expert.native) for name, expert in node.experts]
+
+    def of(self, k: int) -> Any:
+        """Return the columns that expert k of ``experts`` works on."""
+        if self.expanded is not None:
+            return self.expanded
+        return take_columns(self.X, self.node.columns[k])
+
+
+def top_means(node: Node, X: Any, winner: NDArray[np.intp]) -> Array:
+    """Return the mean of one expert for each row, the others not evaluated."""
+    out = None
+    views = Views(node, X)
+    for k, (_, expert) in enumerate(views.experts):
+        rows = np.flatnonzero(winner == k)
+        if rows.size:
+            params = expert.predict_params(views.of(k)[rows])
+            some = np.asarray(expert.likelihood.mean(params, expert.dispersion))
+            if out is None:
+                out = np.empty((winner.size, *some.shape[1:]))
+            out[rows] = some
+    assert out is not None
+    return out
 
 
 def _params(expert: Any, view: Any, used: NDArray[np.bool_]) -> Array | None:

@@ -23,6 +23,8 @@ Array = NDArray[np.float64]
 # many nats per unit of weight: earlier, far from the maximum, EM's steps are
 # better than extrapolations of the local curvature.
 FINISH_GAIN = 0.03
+# Passes of the first round on fixed paths; each later round has twice as many.
+FIRST_ROUND = 8
 
 
 class Problem(Protocol):
@@ -63,8 +65,11 @@ class Problem(Protocol):
     def precondition(self, vector: Array) -> Array:
         """Return the vector times an approximate inverse of the curvature."""
 
-    def largest_fraction(self, direction: Array) -> float:
-        """Return how much of a step the parameters can take without overflow."""
+    def limited(self, direction: Array) -> Array:
+        """Return a direction with the parts that go too far shortened.
+
+        Part by part: one separated gate must not hold all others back.
+        """
 
     def state(self) -> Any:
         """Return what `restore` needs to come back to the current parameters."""
@@ -102,7 +107,30 @@ def climb(
         "auto" finishes by quasi-Newton where the problem has a gradient, uses
         SQUAREM where it is a free vector of parameters, and is plain EM
         otherwise.
+
+    A problem with a ``refresh`` (paths that it leaves out and chooses anew) is
+    climbed in rounds: within one the objective stays the same and only rises.
     """
+    if not hasattr(problem, "refresh"):
+        _climb(problem, monitor, max_iter, acceleration)
+        return
+    passes = FIRST_ROUND
+    while True:
+        before = monitor.last
+        problem.refresh()
+        monitor.begin_round()
+        last_pass = min(max_iter, monitor.n_passes + passes)
+        _climb(problem, monitor, last_pass, acceleration)
+        if monitor.stopped or monitor.failed or monitor.n_passes >= max_iter:
+            return
+        if monitor.converged and monitor.negligible(abs(monitor.last - before)):
+            return
+        passes *= 2
+
+
+def _climb(
+    problem: Problem, monitor: Monitor, max_iter: int, acceleration: str | None
+) -> None:
     if not monitor.exact:
         _wander(problem, monitor, max_iter)
         return
@@ -210,7 +238,11 @@ def _quasi_newton(problem: Problem, monitor: Monitor, max_iter: int) -> None:
     while not _done(monitor, max_iter):
         with np.errstate(over="ignore", invalid="ignore"):
             direction = memory.direction(gradient, problem.precondition)
+            direction = problem.limited(direction)
             slope = float(gradient @ direction)
+        if slope <= 0.0 and memory.pairs:
+            memory = PreconditionedLBFGS()  # shortened parts no longer ascend
+            continue
         if not np.isfinite(slope):
             return
         # Half the slope along a Newton step is the gain that it predicts.
@@ -229,7 +261,7 @@ def _line_search(
 ) -> Array | None:
     """Return an accepted step along the direction, or None and stay."""
     start, base = _vector(problem), monitor.last
-    fraction = min(1.0, problem.largest_fraction(direction))
+    fraction = 1.0
     for _ in range(6):
         problem.parameters = start + fraction * direction
         objective = objective_at(problem, monitor)

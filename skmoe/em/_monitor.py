@@ -65,11 +65,18 @@ class Monitor:
         self.failed = False
         self.best = -float("inf")
         self.best_state: Any = None
+        self._first = 0
+
+    def begin_round(self) -> None:
+        """Start to compare anew: the objective has become another one."""
+        self._first = len(self.trace)
+        self.best, self.best_state = -float("inf"), None
+        self.converged = False
 
     @property
     def last(self) -> float:
-        """Objective of the last accepted pass."""
-        return self.trace[-1] if self.trace else -float("inf")
+        """Objective of the last accepted pass of this round."""
+        return self.trace[-1] if len(self.trace) > self._first else -float("inf")
 
     def falls(self, objective: float) -> bool:
         """Return whether an objective lies below the last one, or is not finite."""
@@ -87,7 +94,7 @@ class Monitor:
 
     def gain(self) -> float:
         """Return what the last pass gained."""
-        if len(self.trace) < 2:
+        if len(self.trace) - self._first < 2:
             return float("inf")
         return self.trace[-1] - self.trace[-2]
 
@@ -97,7 +104,7 @@ class Monitor:
         Gains of EM shrink geometrically near its end: with ratio c of two
         successive ones the rest of the series is ``gain * c / (1 - c)``.
         """
-        if len(self.trace) < 3:
+        if len(self.trace) - self._first < 3:
             return float("inf")
         gain, before = self.gain(), self.trace[-2] - self.trace[-3]
         if gain <= 0.0:
@@ -119,10 +126,11 @@ class Monitor:
 
     def on_plateau(self) -> bool:
         """Return whether parts without exact M-steps have stopped climbing."""
-        if len(self.trace) <= PLATEAU_PASSES:
+        trace = self.trace[self._first :]
+        if len(trace) <= PLATEAU_PASSES:
             return False
-        recent = max(self.trace[-PLATEAU_PASSES:])
-        before = max(self.trace[:-PLATEAU_PASSES])
+        recent = max(trace[-PLATEAU_PASSES:])
+        before = max(trace[:-PLATEAU_PASSES])
         return recent - before < PLATEAU_GAIN * self.total_weight
 
     def end_fall(self, objective: float) -> None:

@@ -7,7 +7,6 @@ every gate is fitted to its own conditional posterior weighted by its parent's.
 Any `Expert` and any `Gate` may take part.
 """
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
 
-from skmoe._protocols import Expert, Gate, Parametric
+from skmoe._protocols import Expert, Gate
 from skmoe.exceptions import ExpertError
 
 __all__ = [
     "Assign",
     "Node",
-    "NodeProblem",
     "hard_assignment",
     "posterior",
     "take_columns",
@@ -86,6 +84,8 @@ class Node:
         `hard_assignment`, or a sampler.
     n_jobs : int or None
         Threads for the experts' M-steps.
+    clones : bool
+        Whether the experts are clones of one estimator.
     """
 
     def __init__(
@@ -98,12 +98,15 @@ class Node:
         shared_dispersion: bool = False,
         assign: Assign = posterior,
         n_jobs: int | None = None,
+        clones: bool = False,
     ) -> None:
         self.gate, self.experts = gate, experts
         self.columns, self.gate_columns = columns, gate_columns
         self.shared_dispersion = shared_dispersion
         self.assign = assign
         self.n_jobs = n_jobs
+        self.clones = clones
+        self.skipped_share = 0.0
         self._rows: Any = None
         self._views: dict[int, Any] = {}
 
@@ -172,10 +175,27 @@ class Node:
 
     def joint(self, X: Any, y: Array) -> Array:
         """Return gate plus expert log densities, (n_experts, n_samples)."""
-        joint = np.array(self.gate.log_joint(take_columns(X, self.gate_columns)).T)
+        gate_view = take_columns(X, self.gate_columns)
+        return self._with_experts(self.gate.log_joint(gate_view), X, y)
+
+    def conditional(self, X: Any, y: Array) -> Array:
+        """Return the same of the law of y given x: a gate's density of x left out."""
+        gate_view = take_columns(X, self.gate_columns)
+        return self._with_experts(self.gate.log_proba(gate_view), X, y)
+
+    def _with_experts(self, log_gate: Array, X: Any, y: Array) -> Array:
+        joint = np.array(np.asarray(log_gate).T)
+        followed = joint > -np.inf
+        self.skipped_share = 1.0 - float(np.mean(followed))
         for k, (name, expert) in enumerate(self.experts):
             with _named(name):
-                joint[k] += expert.log_prob(self.view(X, k), y)
+                rows = followed[k]
+                # Out-of-fold predictions belong to all rows, by identity.
+                if rows.all() or getattr(expert, "cross_fit", False):
+                    joint[k] += expert.log_prob(self.view(X, k), y)
+                elif rows.any():
+                    view = self.view(X, k)[rows]
+                    joint[k, rows] += expert.log_prob(view, y[rows])
         if np.isnan(joint).any():
             bad = [self.experts[k][0] for k in np.flatnonzero(np.isnan(joint).any(1))]
             raise ExpertError(
@@ -225,142 +245,3 @@ def _named(name: str) -> Iterator[None]:
         raise ExpertError(f"{name!r} failed: {type(error).__name__}: {error}") from (
             error
         )
-
-
-class NodeProblem:
-    """A node bound to its rows, as the loop of EM drives it.
-
-    Parameters
-    ----------
-    node : Node
-    X, y, weight : the rows, validated
-    """
-
-    has_gradient = False
-
-    def __init__(self, node: Node, X: Any, y: Array, weight: Array) -> None:
-        self.node, self.X, self.y, self.weight = node, X, y, weight
-        self.n_passes = 0
-        self.total_weight = float(weight.sum())
-        self.row = min(1.0, self.total_weight / weight.size)
-        self.origin = self.state()
-
-    def degenerate(self) -> bool:
-        """Return whether an expert has less than one row's worth of weight."""
-        return bool((self.mass < self.row).any())
-
-    @property
-    def exact_m_step(self) -> bool:
-        """Whether the node's objective must never fall."""
-        return self.node.exact_m_step
-
-    @property
-    def penalty(self) -> float:
-        """Log prior density of all parts."""
-        return self.node.penalty
-
-    @property
-    def mass(self) -> Array:
-        """Weighted rows of each expert at the last E-step."""
-        return self.node.resp @ self.weight
-
-    def start(self, resp: Array, gate_steps: int = 1) -> None:
-        """Fit all parts to given responsibilities, the gate several times."""
-        self.n_passes = 0
-        self.restore(self.origin)
-        self._m_step(resp)
-        gate_view = take_columns(self.X, self.node.gate_columns)
-        for _ in range(gate_steps - 1 if self.node.gate.exact_m_step else 0):
-            self.node.gate.m_step(gate_view, np.ascontiguousarray(resp.T), self.weight)
-
-    def e_step(self) -> float:
-        """Return the log-likelihood and keep the responsibilities."""
-        self.n_passes += 1
-        with _in_pass(self.n_passes):
-            return float(self.weight @ self.node.log_prob(self.X, self.y))
-
-    def m_step(self) -> None:
-        """Fit all parts to the responsibilities of the last E-step."""
-        self._m_step(self.node.resp)
-
-    def responsibilities(self) -> Array:
-        """Return responsibilities at the current parameters."""
-        return posterior(self.node.joint(self.X, self.y))[0]
-
-    def _m_step(self, resp: Array) -> None:
-        with _in_pass(self.n_passes):
-            self.node.m_step_to(self.X, self.y, self.weight, resp)
-
-    def backtrack(self) -> bool:
-        """Return False: parts search their own steps."""
-        return False
-
-    @property
-    def _parts(self) -> list[Any]:
-        return [self.node.gate, *(expert for _, expert in self.node.experts)]
-
-    @property
-    def parameters(self) -> Array | None:
-        """All parameters as one vector, if every part is `Parametric`."""
-        parts = self._parts
-        if not all(isinstance(part, Parametric) for part in parts):
-            return None
-        if self.node.shared_dispersion:
-            return None
-        return np.concatenate([np.ravel(part.parameters) for part in parts])
-
-    @parameters.setter
-    def parameters(self, value: Array) -> None:
-        start = 0
-        for part in self._parts:
-            size = np.size(part.parameters)
-            part.parameters = value[start : start + size]
-            start += size
-
-    def state(self) -> Any:
-        """Return copies of all parts.
-
-        A shallow copy is enough for adapters, whose M-step replaces what it
-        fitted; parametric parts give their vector.
-        """
-        return [
-            np.array(part.parameters)
-            if isinstance(part, Parametric)
-            else copy.copy(part)
-            for part in self._parts
-        ]
-
-    def restore(self, state: Any) -> None:
-        """Put back what `state` returned."""
-        for k, (part, kept) in enumerate(zip(self._parts, state, strict=True)):
-            if isinstance(kept, np.ndarray):
-                part.parameters = kept
-            elif k == 0:
-                self.node.gate = copy.copy(kept)  # the next M-step must not touch it
-            else:
-                name = self.node.experts[k - 1][0]
-                self.node.experts[k - 1] = (name, copy.copy(kept))
-
-    @property
-    def gradient(self) -> Array:
-        """Raise: general parts have no gradient."""
-        raise AttributeError("a NodeProblem has no gradient")
-
-    def precondition(self, vector: Array) -> Array:
-        """Return the vector: general parts know no curvature."""
-        return vector
-
-    def largest_fraction(self, direction: Array) -> float:
-        """Return 1: there is no line search without gradients."""
-        return 1.0
-
-
-@contextmanager
-def _in_pass(number: int) -> Iterator[None]:
-    """Add the number of the pass to an ExpertError."""
-    try:
-        yield
-    except ExpertError as error:
-        raise ExpertError(
-            f"In EM pass {number}, {error} The estimator is left as it was."
-        ) from (error.__cause__ or error)

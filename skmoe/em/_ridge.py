@@ -13,12 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from skmoe.em._build import build_problem, start_data, write_back
+from skmoe.em._build import (
+    build_problem,
+    innermost_expert,
+    start_data,
+    write_back,
+)
 from skmoe.em._loop import climb
 from skmoe.em._monitor import Monitor
 from skmoe.em._node import Node
-from skmoe.em._starts import KINDS
-from skmoe.gates._softmax import SoftmaxGate
+from skmoe.em._tree_starts import starts_of
+from skmoe.gates._tree import softmax_gates
 
 __all__ = ["choose_ridges", "content_folds", "copy_ridges", "strongest"]
 
@@ -55,7 +60,7 @@ def choose_ridges(
     free_gate : bool
         Whether the gate is the library's default.
     """
-    open_ones = [e for _, e in node.experts if getattr(e, "alpha", None) == "auto"]
+    open_ones = _open_ones(node)
     if not open_ones:
         return
     choice = GRID[1]
@@ -69,21 +74,27 @@ def choose_ridges(
 
 def copy_ridges(source: Node, target: Node) -> Node:
     """Give a fresh node the ridges that were chosen for another; return it."""
-    chosen = [expert.alpha for _, expert in source.experts if hasattr(expert, "alpha")]
-    for _, expert in target.experts:
-        if getattr(expert, "alpha", None) == "auto":
-            expert.set_params(alpha=chosen[0])
-    if isinstance(source.gate, SoftmaxGate) and isinstance(target.gate, SoftmaxGate):
-        target.gate.set_params(alpha=source.gate.alpha)
+    experts = [innermost_expert(expert) for _, expert in source.experts]
+    chosen = [expert.alpha for expert in experts if hasattr(expert, "alpha")]
+    for expert in _open_ones(target):
+        expert.set_params(alpha=chosen[0])
+    for gate in softmax_gates(target.gate):
+        for chosen_gate in softmax_gates(source.gate)[:1]:
+            gate.set_params(alpha=chosen_gate.alpha)
     return target
 
 
+def _open_ones(node: Node) -> list[Any]:
+    """Return the experts whose ridge is left to the library."""
+    experts = [innermost_expert(expert) for _, expert in node.experts]
+    return [e for e in experts if getattr(e, "alpha", None) == "auto"]
+
+
 def _set(node: Node, choice: tuple[float, float], free_gate: bool) -> None:
-    for _, expert in node.experts:
-        if getattr(expert, "alpha", None) == "auto":
-            expert.set_params(alpha=choice[0])
-    if free_gate and isinstance(node.gate, SoftmaxGate):
-        node.gate.set_params(alpha=choice[1])
+    for expert in _open_ones(node):
+        expert.set_params(alpha=choice[0])
+    for gate in softmax_gates(node.gate) if free_gate else []:
+        gate.set_params(alpha=choice[1])
 
 
 def _best_of_grid(
@@ -109,10 +120,10 @@ def _best_of_grid(
             rows = (X[train], y[train], weight[train])
             if start is None:
                 data = start_data(trial, *rows, n_classes)
-                start = next(KINDS["kmeans"](data, None))
+                start = next(starts_of("kmeans", 1, data, None))
             problem = build_problem(trial, *rows, n_classes)
             problem.start(start.resp, start.gate_steps)
-            monitor = Monitor(1e-6, problem.total_weight, exact=trial.exact_m_step)
+            monitor = Monitor(1e-6, problem.total_weight, exact=problem.exact_m_step)
             climb(problem, monitor, MAX_PASSES)
             write_back(problem, trial)
             score[i, test] = trial.log_prob(X[test], y[test])
@@ -145,6 +156,7 @@ def _copy(node: Node) -> Node:
         node.columns,
         node.gate_columns,
         shared_dispersion=node.shared_dispersion,
+        clones=node.clones,
     )
 
 

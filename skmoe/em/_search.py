@@ -11,9 +11,19 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from skmoe.em._loop import climb
 from skmoe.em._monitor import Monitor
+from skmoe.em._node import Assign, posterior
 from skmoe.em._starts import Start, StartData, swaps
 
-__all__ = ["Run", "SearchReport", "finish", "improve", "polish", "race"]
+__all__ = [
+    "Run",
+    "SearchReport",
+    "anneal",
+    "begin",
+    "finish",
+    "improve",
+    "polish",
+    "race",
+]
 
 Array = NDArray[np.float64]
 
@@ -23,6 +33,7 @@ Array = NDArray[np.float64]
 FIRST_ROUND, SECOND_ROUND = 4, 10
 SECOND_FIELD, FINALISTS = 6, 3
 SWAP_PASSES = 25
+ANNEALING_RATE, ANNEALING_PASSES = 1.4, 2
 # Passes that decide between candidates; only the winner goes on to the very end.
 CANDIDATE_PASSES = 100
 
@@ -41,6 +52,7 @@ class Run:
     stopped: bool = False
     failed: bool = False
     degenerate: bool = False
+    skipped_share: float = 0.0
 
     @property
     def rank(self) -> tuple[bool, float]:
@@ -89,15 +101,58 @@ class SearchReport:
         )
 
 
+def begin(problem: Any, start: Start, annealing: float | None = None) -> Run:
+    """Return a run at a start: parts fitted to its responsibilities.
+
+    Parameters
+    ----------
+    annealing : float or None
+        Where the responsibilities' inverse temperature starts; see `anneal`.
+    """
+    problem.start(start.resp, start.gate_steps, start.gate_parameters)
+    if annealing is not None:
+        anneal(problem, annealing)
+    return Run(start.name, -np.inf, problem.state(), np.zeros(0))
+
+
+def anneal(problem: Any, coldness: float) -> None:
+    """Run EM with responsibilities (g p)^b, b rising from ``coldness`` to 1.
+
+    At small b the likelihood's maxima melt into one; they appear one by one as b
+    rises (Ueda, N. and Nakano, R. 1998. Deterministic annealing EM algorithm.
+    Neural Networks 11).
+    """
+    before = problem.assign
+    while coldness < 1.0:
+        problem.assign = _tempered(coldness)
+        for _ in range(ANNEALING_PASSES):
+            problem.e_step()
+            problem.m_step()
+        coldness *= ANNEALING_RATE
+    problem.assign = before
+
+
+def _tempered(coldness: float) -> Assign:
+    def assign(joint: Array) -> tuple[Array, Array]:
+        resp, _ = posterior(coldness * joint)
+        return resp, posterior(joint)[1]
+
+    return assign
+
+
 def _open(
-    problem: Any, start: Start, passes: int, exact: bool, acceleration: str | None
+    problem: Any,
+    start: Start,
+    annealing: float | None,
+    passes: int,
+    exact: bool,
+    acceleration: str | None,
 ) -> Run:
-    problem.start(start.resp, start.gate_steps)
-    run = Run(start.name, -np.inf, problem.state(), np.zeros(0))
-    return _continue(problem, run, passes, exact, acceleration)
+    run = begin(problem, start, annealing)
+    return continue_run(problem, run, passes, exact, acceleration)
 
 
-def _continue(
+def continue_run(
     problem: Any,
     run: Run,
     passes: int,
@@ -120,6 +175,7 @@ def _continue(
     run.stopped = monitor.stopped
     run.failed = monitor.failed
     run.degenerate = problem.degenerate()
+    run.skipped_share = getattr(problem, "skipped_share", 0.0)
     return run
 
 
@@ -131,6 +187,7 @@ def race(
     passes: int,
     acceleration: str | None,
     n_jobs: int | None,
+    annealing: float | None = None,
 ) -> tuple[list[Run], list[Run]]:
     """Run all starts a little and the better ones a little more.
 
@@ -146,6 +203,8 @@ def race(
         As for `climb`, from the second round on.
     n_jobs : int or None
         Processes that share the starts.
+    annealing : float or None
+        As for `begin`.
 
     Returns
     -------
@@ -153,13 +212,12 @@ def race(
         Finalists lie in different basins as far as can be told.
     """
     if len(starts) == 1:
-        problem.start(starts[0].resp, starts[0].gate_steps)
-        return [Run(starts[0].name, -np.inf, problem.state(), np.zeros(0))], []
-    first = (min(FIRST_ROUND, passes), exact, None)
+        return [begin(problem, starts[0], annealing)], []
+    first = (annealing, min(FIRST_ROUND, passes), exact, None)
     runs = _each(_open, problem, starts, first, n_jobs)
     chosen, out = _distinct(runs, max(SECOND_FIELD, len(runs) // 2))
     second = (min(SECOND_ROUND, passes), exact, acceleration)
-    chosen = _each(_continue, problem, chosen, second, n_jobs)
+    chosen = _each(continue_run, problem, chosen, second, n_jobs)
     finalists, more = _distinct(chosen, max(FINALISTS, len(runs) // 4))
     return finalists, more + out
 
@@ -218,7 +276,9 @@ def finish(
     done = []
     passes = max_iter if len(finalists) == 1 else min(max_iter, CANDIDATE_PASSES)
     for run in finalists:
-        done.append(_continue(problem, run, passes, exact, acceleration, tol, on_pass))
+        done.append(
+            continue_run(problem, run, passes, exact, acceleration, tol, on_pass)
+        )
         if run.stopped:
             break
     best = max(done, key=lambda run: run.rank)
@@ -245,7 +305,7 @@ def polish(
     if run.converged or run.stopped or left <= 0 or run.failed:
         return run
     before = run.trace
-    run = _continue(problem, run, left, exact, acceleration, tol, on_pass)
+    run = continue_run(problem, run, left, exact, acceleration, tol, on_pass)
     run.trace = before + run.trace[1:]  # the first pass only found the place again
     return run
 
@@ -279,15 +339,14 @@ def improve(
     moves = swaps(data, problem.responsibilities(), rng)
     tried: list[Run] = []
     for _ in range(n_swaps):
-        run = _open(
-            problem, next(moves), min(SWAP_PASSES, max_iter), exact, acceleration
-        )
+        passes = min(SWAP_PASSES, max_iter)
+        run = _open(problem, next(moves), None, passes, exact, acceleration)
         # EM's last nats come slowly: what is near may still pass the best.
         if run.objective < best.objective - 3.0 or _same_basin(run, best):
             continue
         if not run.converged:
             passes = min(max_iter, CANDIDATE_PASSES)
-            run = _continue(problem, run, passes, exact, acceleration, tol)
+            run = continue_run(problem, run, passes, exact, acceleration, tol)
         if run.rank <= best.rank or _tied(run, best):
             tried.append(run)
             continue

@@ -16,14 +16,19 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
 from skmoe._sklearn import one_openmp_thread
+from skmoe._tree import Tree
 from skmoe.em._segments import Segmenter
 
 __all__ = [
     "KINDS",
+    "SHARP_GATE_STEPS",
     "Start",
     "StartData",
+    "gaussian_start",
+    "kmeans_labels",
     "n_random_starts",
     "portfolio",
+    "segments_start",
     "soften",
     "swaps",
 ]
@@ -49,11 +54,15 @@ class Start:
     gate_steps : int
         Steps of the gate towards the responsibilities before EM begins; many
         where the boundaries are meant to be sharp.
+    gate_parameters : array or None
+        Of a gate of the same kind that has those responsibilities already: it is
+        taken over, without steps. For fused nodes.
     """
 
     name: str
     resp: Array
     gate_steps: int = 1
+    gate_parameters: Array | None = None
 
 
 @dataclass
@@ -73,6 +82,8 @@ class StartData:
     constant_gate : bool
         Whether the gate does not depend on x: clusters then need y.
     variance_prior : tuple (rows, fraction)
+    tree : Tree or None
+        The shape of the gates, where they are more than one.
     """
 
     gate_X: Array
@@ -83,6 +94,7 @@ class StartData:
     indicators: Array | None = None
     constant_gate: bool = False
     variance_prior: tuple[float, float] = (0.0, 0.0)
+    tree: Tree | None = None
     # Responsibilities of a few passes of EM with Gaussian gates, from labels.
     gaussian: Callable[[Array], Array] | None = None
 

@@ -1,16 +1,18 @@
 """Experts that lost their rows: revived once, else dropped, and announced."""
 
-import copy
 import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skmoe._tree import Tree
 from skmoe.em._build import build_problem, write_back
 from skmoe.em._node import Node
-from skmoe.em._search import Run, finish
+from skmoe.em._search import Run, begin, finish
+from skmoe.em._starts import Start
 from skmoe.exceptions import CollapsedExpertWarning
+from skmoe.gates._tree import GateTree, single_gate
 
 __all__ = ["tend"]
 
@@ -27,7 +29,7 @@ def tend(
     *,
     named: bool,
     fresh: Any,
-    options: dict[str, Any],
+    options: Any,
 ) -> tuple[Node, Run]:
     """Revive dead experts once, drop those that die again.
 
@@ -48,8 +50,8 @@ def tend(
         Whether the user named the experts.
     fresh : callable
         ``fresh(n_experts)`` returns a new node with so many experts.
-    options : dict
-        What `skmoe.em._search.finish` needs besides problem and runs.
+    options : FitOptions
+        How a run is taken to convergence.
 
     Returns
     -------
@@ -59,14 +61,19 @@ def tend(
     # Less than one row's worth of responsibility is dead.
     row = min(1.0, float(weight.sum()) / weight.size)
     dead = np.flatnonzero(best.mass < row)
-    if dead.size == 0 or best.stopped:
+    gate = single_gate(node.gate)
+    unpruned = isinstance(gate, GateTree) and not options.prune
+    if dead.size == 0 or best.stopped or unpruned:
         _announce_collapse(node)
         return node, best
+    if isinstance(gate, GateTree) and not named:
+        return _prune(
+            node, gate.tree, best, dead, (X, y, weight, n_classes), fresh, options
+        )
     node.log_prob(X, y)
     resp = _shared_out(np.array(node.resp), weight, dead)
-    tried, run = _refit(
-        fresh(len(node.experts)), resp, X, y, weight, n_classes, options
-    )
+    shape = None if isinstance(gate, GateTree) else len(node.experts)
+    tried, run = _refit(fresh(shape), resp, X, y, weight, n_classes, options)
     if (run.mass >= row).all() and run.objective > best.objective:
         return tried, run
     names = [node.experts[k][0] for k in dead]
@@ -93,6 +100,38 @@ def tend(
     return _refit(fresh(alive.size), kept, X, y, weight, n_classes, options)
 
 
+def _prune(
+    node: Node,
+    tree: Tree,
+    best: Run,
+    dead: NDArray[np.intp],
+    rows: tuple[Any, Array, Array, int | None],
+    fresh: Any,
+    options: Any,
+) -> tuple[Node, Run]:
+    """Take dead leaves out of a tree, with the gates that lose their choice."""
+    X, y, weight, _ = rows
+    row = min(1.0, float(weight.sum()) / weight.size)
+    n_leaves = tree.n_leaves
+    while 0 < dead.size < tree.n_leaves:
+        node.log_prob(X, y)
+        alive = np.setdiff1d(np.arange(tree.n_leaves), dead)
+        kept = np.array(node.resp)[alive]
+        kept += 1e-300  # rows that only dead leaves answered for
+        kept /= kept.sum(axis=0)
+        tree = tree.without(dead.tolist())
+        node, best = _refit(fresh(tree), kept, *rows, options)
+        dead = np.flatnonzero(best.mass < row)
+    if tree.n_leaves < n_leaves:
+        warnings.warn(
+            f"{n_leaves - tree.n_leaves} of {n_leaves} leaves lost their rows and were "
+            f"pruned; {tree.n_leaves} remain. Ask for fewer leaves.",
+            CollapsedExpertWarning,
+            stacklevel=6,
+        )
+    return node, best
+
+
 def _refit(
     node: Node,
     resp: Array,
@@ -100,13 +139,12 @@ def _refit(
     y: Array,
     weight: Array,
     n_classes: int | None,
-    options: dict[str, Any],
+    options: Any,
 ) -> tuple[Node, Run]:
     """Run EM on a fresh node from given responsibilities."""
     problem = build_problem(node, X, y, weight, n_classes)
-    problem.start(np.ascontiguousarray(resp), 4)
-    run = Run("revived", -np.inf, copy.copy(problem.state()), np.zeros(0))
-    run = finish(problem, [run], **options)[0]
+    run = begin(problem, Start("revived", np.ascontiguousarray(resp), 4))
+    run = finish(problem, [run], **options.long_run(problem))[0]
     problem.restore(run.state)
     problem.e_step()
     write_back(problem, node)

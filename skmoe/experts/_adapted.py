@@ -9,6 +9,7 @@ from sklearn.multioutput import MultiOutputRegressor
 from sklearn.utils import check_random_state, column_or_1d, get_tags
 from sklearn.utils.validation import check_is_fitted
 
+from skmoe.experts._contributions import inner_contributions, linear_inner
 from skmoe.experts._fitting import InnerFit
 from skmoe.experts._heads import CategoricalHead, GaussianHead
 from skmoe.likelihoods import Categorical, Gaussian
@@ -30,6 +31,7 @@ class AdaptedExpert:
 
     exact_m_step = False
     _train = None  # (X, predictions, out-of-fold predictions) of the last M-step
+    linear_inner_ = None  # until `finish`; see `linear_inner`
     _alone = False  # whether ``fit`` was called: then y holds labels, not codes
 
     @property
@@ -81,7 +83,7 @@ class AdaptedExpert:
             self._inner.offset = rng.uniform()
             self._inner.fold_seed = rng.randint(np.iinfo(np.int32).max)
         self._inner.prepare(X, y, weight, self.cross_fit)
-        self._train, self._alone = None, False
+        self._train, self._alone, self.linear_inner_ = None, False, None
 
     def m_step(self, X, y, weight):
         """Refit the estimator to the weighted rows, then variance or calibration.
@@ -121,6 +123,8 @@ class AdaptedExpert:
         if self._knows(X):
             return self._head.params(self._train[1])
         return self._head.params(self._head.raw(self._inner.model, X))
+
+    contributions = inner_contributions
 
     @property
     def estimator_(self):
@@ -162,7 +166,15 @@ class AdaptedExpert:
         return self._head.penalty
 
     def finish(self):
-        """Forget the training data, at the end of a fit."""
+        """Forget the training data, at the end of a fit.
+
+        Sets: ``linear_inner_``, the linear form of the estimator where it has one.
+        """
+        if self._train is not None:
+            X, raw, _ = self._train
+            self.linear_inner_ = linear_inner(
+                self.estimator_, X, raw, self._inner.sample_weight
+            )
         self._train = None
         self._inner.forget()
 

@@ -6,6 +6,7 @@ import numpy as np
 from sklearn import get_config
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, is_classifier
 from sklearn.metrics import accuracy_score, r2_score
+from sklearn.pipeline import Pipeline
 from sklearn.utils import column_or_1d, get_tags
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
@@ -18,6 +19,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from skmoe._sklearn import check_sample_weight
 from skmoe.experts._adapted import AdaptedExpert, check_predictor, wraps_classifier
+from skmoe.experts._expanded import ExpandedExpert, has_protocol
 from skmoe.experts._weights import innermost, plan_weights
 
 __all__ = ["EstimatorExpert", "as_expert", "warn_about_weights"]
@@ -246,6 +248,9 @@ class EstimatorExpert(AdaptedExpert, MetaEstimatorMixin, BaseEstimator):
 def as_expert(estimator):
     """Return an expert as it is, and any other predictor wrapped into one.
 
+    A pipeline whose last step is an expert keeps that expert, on the columns
+    that its other steps make of X, instead of being refitted as a whole.
+
     Parameters
     ----------
     estimator : Expert or estimator
@@ -259,11 +264,16 @@ def as_expert(estimator):
     TypeError
         If it is a class, or neither expert, regressor nor classifier.
     """
-    methods = ("prepare", "m_step", "log_prob", "predict_params")
-    if not isinstance(estimator, type) and all(
-        callable(getattr(estimator, name, None)) for name in methods
-    ):
+    if has_protocol(estimator):
         return estimator
+    # A subclass of Pipeline may do more with its steps than to call them in turn.
+    steps = estimator.steps if type(estimator) is Pipeline else []
+    if steps and has_protocol(steps[-1][1]):
+        *front, (_, expert) = steps
+        if not front:
+            return expert
+        alone = len(front) == 1 and hasattr(front[0][1], "transform")
+        return ExpandedExpert(front[0][1] if alone else estimator[:-1], expert)
     check_predictor(estimator)
     return EstimatorExpert(estimator)
 

@@ -6,6 +6,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmoe._blocks import Design, half_products, row_blocks
 from skmoe._sklearn import check_sample_weight
+from skmoe.experts._contributions import linear_contributions
 from skmoe.experts._linear_kernel import LinearKernel, LinearPrior
 from skmoe.likelihoods import Gaussian
 
@@ -167,6 +168,25 @@ class LinearExpert(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """Return the mean of each row."""
         mean = self.design_.linear_map(self.kernel_.coef[0], X)
         return mean[:, 0] if self.single_output_ else mean
+
+    def contributions(self, X):
+        """Share the predictions out among the columns.
+
+        ``prediction = baseline + parts.sum(axis=1)`` with the parts
+        ``coef_j * (x_j - center_j)``, centred at the columns' weighted means over
+        the training rows (at zero for sparse columns, or without an intercept).
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features)
+
+        Returns
+        -------
+        contributions : Contributions
+            ``baseline``, ``parts`` of shape (n_samples, n_features[, n_outputs]),
+            in the unit of y, and ``rest``, which is zero.
+        """
+        return linear_contributions(self, X)
 
     @property
     def dispersion(self):

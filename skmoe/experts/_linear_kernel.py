@@ -1,8 +1,16 @@
 """Numerics of linear-Gaussian experts: sums of one pass, exact M-step, gradient."""
 
+import copy
+
 import numpy as np
 
-from skmoe._blocks import half_products, row_blocks, solve_psd, unpack_grams
+from skmoe._blocks import (
+    half_products,
+    row_blocks,
+    solve_psd,
+    solve_psd_stack,
+    unpack_grams,
+)
 from skmoe.likelihoods import LOG_2PI
 
 __all__ = ["LinearKernel", "LinearPrior"]
@@ -110,15 +118,18 @@ class LinearKernel:
         """Carry out the exact M-step of coefficients and variances."""
         deviation = self.coef - self.prior.anchor
         ridge = self.prior.ridge
-        step = np.empty_like(self.coef)
-        for k, gram in enumerate(self._grams):
-            right = self._score[k] - ridge * deviation[k]
-            step[k] = solve_psd(gram + np.diag(ridge), right.T).T
+        right = self._score - ridge * deviation
+        step = self._solve(right)
         cross = step @ self._score.transpose(0, 2, 1)
         quadratic = step @ self._grams @ step.transpose(0, 2, 1)
         scatter = self.scatter - cross - cross.transpose(0, 2, 1) + quadratic
         self.coef = self.coef + step
         self.variance = self.prior.variance(scatter, self.mass, self.coef)
+
+    def _solve(self, right):
+        """Solve every expert's penalised system, (n_experts, n_outputs, p)."""
+        grams = self._grams + np.diag(self.prior.ridge)
+        return solve_psd_stack(grams, right.transpose(0, 2, 1)).transpose(0, 2, 1)
 
     def move(self, fraction):
         """Do nothing: the M-step is exact, there is no step to shorten."""
@@ -144,6 +155,23 @@ class LinearKernel:
         tiny = _diagonals(self.variance) < 4e-4 * self.prior.global_variance
         dead = (self.mass < (p + 1) * row) | (few & tiny.any(axis=1))
         return bool((dead | self.prior.collapsed(self.variance)).any())
+
+    def restrict(self, index):
+        """Return a kernel of some experts, to work on rows that reach only them."""
+        part = copy.copy(self)
+        part.n_experts = len(index)
+        part.coef, part.variance = self.coef[index], self.variance[index]
+        return part
+
+    def absorb(self, part, index):
+        """Add what the fills of a kernel of some experts have summed."""
+        self.mass[index] += part.mass
+        self.scatter[index] += part.scatter
+
+    def rows_of(self, index):
+        """Return which gram rows and score rows belong to some experts."""
+        scores = np.arange(self.n_score_rows).reshape(self.n_experts, -1)
+        return np.asarray(index), scores[index].ravel()
 
     def split(self):
         """Return one kernel for each expert, with its own parameters."""
@@ -194,20 +222,21 @@ class LinearKernel:
             spread = spread.sum(axis=0)
         return np.concatenate([slope.ravel(), spread.ravel()])
 
-    def largest_fraction(self, direction):
-        """Return the share of a step that changes no log variance by over 2."""
-        spread = direction[self.coef.size : self.parameters.size]
-        return 2.0 / max(float(np.abs(spread).max()), 1e-300)
+    def limited(self, direction):
+        """Return a direction along which no log variance changes by over 2.
+
+        Of an expert that would go further the whole part is shortened.
+        """
+        slope = direction[: self.coef.size].reshape(self.n_experts, -1)
+        spread = direction[self.coef.size :].reshape(-1, self.coef.shape[1])
+        shrink = 2.0 / np.maximum(np.abs(spread).max(axis=1, keepdims=True), 2.0)
+        return np.concatenate([(slope * shrink).ravel(), (spread * shrink).ravel()])
 
     def precondition(self, vector):
         """Apply the inverse of the complete-data information."""
         size = self.coef.size
         slope = vector[:size].reshape(self.coef.shape)
-        out = np.empty_like(slope)
-        ridge = np.diag(self.prior.ridge)
-        for k, gram in enumerate(self._grams):
-            out[k] = solve_psd(gram + ridge, slope[k].T).T
-        out *= self.variance[:, :, None]
+        out = self._solve(slope) * self.variance[:, :, None]
         mass = 0.5 * np.maximum(self.mass + self.prior.rows, 1e-8)
         if self.prior.shared:
             mass = mass.sum(keepdims=True)

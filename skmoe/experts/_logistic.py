@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skmoe._blocks import Design, half_products, row_blocks
 from skmoe._multinomial import log_softmax_first
 from skmoe._sklearn import check_sample_weight
+from skmoe.experts._contributions import linear_contributions
 from skmoe.experts._logistic_kernel import LogisticKernel
 from skmoe.likelihoods import Categorical
 
@@ -201,6 +202,25 @@ class LogisticExpert(ClassifierMixin, BaseEstimator):
         """Return log probabilities of shape (n_samples, n_classes)."""
         logit = self.design_.linear_map(self.kernel_.coef[0], X)
         return log_softmax_first(logit.T)[0].T
+
+    def contributions(self, X):
+        """Share the logits out among the columns.
+
+        ``logit = baseline + parts.sum(axis=1)``, whose softmax over the classes is
+        ``predict_proba``, with the parts ``coef_cj * (x_j - center_j)``, centred at
+        the columns' weighted means over the training rows (zero for sparse ones).
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features)
+
+        Returns
+        -------
+        contributions : Contributions
+            ``baseline`` of shape (n_classes,), ``parts`` of shape (n_samples,
+            n_features, n_classes), in nats, and ``rest``, which is zero.
+        """
+        return linear_contributions(self, X)
 
     @property
     def n_parameters(self):

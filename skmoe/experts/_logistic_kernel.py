@@ -1,5 +1,7 @@
 """Numerics of multinomial logistic experts: sums of one pass and Newton steps."""
 
+import copy
+
 import numpy as np
 
 from skmoe._blocks import unpack_grams
@@ -9,7 +11,7 @@ from skmoe._multinomial import (
     fill_pairs,
     log_softmax_first,
     n_pairs,
-    newton_direction,
+    newton_directions,
 )
 
 __all__ = ["LogisticKernel"]
@@ -97,21 +99,21 @@ class LogisticKernel:
         deviation = self.coef - self.anchor
         return -0.5 * float(((deviation * deviation) @ self.ridge).sum())
 
-    def largest_fraction(self, direction):
-        """Return the share of a step that changes no coefficient by over 50."""
-        slope = direction[: self.coef.size]
-        return 50.0 / max(float(np.abs(slope).max()), 1e-300)
+    def limited(self, direction):
+        """Return a direction with each expert's part no longer than a step may be."""
+        step = direction.reshape(self.n_experts, -1, self.coef.shape[2])
+        size = np.sqrt((step * step).sum(axis=2)).max(axis=1)
+        shrink = np.minimum(1.0, MAX_LOGIT_STEP / np.maximum(size, 1e-300))
+        return (step * shrink[:, None, None]).ravel()
 
     def precondition(self, vector):
         """Apply the inverse of the complete-data information."""
         vector = vector.reshape(self.coef.shape)
+        if self.newton:
+            return newton_directions(self._grams, vector, self.ridge).ravel()
         out = np.empty_like(self.coef)
         for k in range(self.n_experts):
-            grams = self._grams[:, k]
-            if self.newton:
-                out[k] = newton_direction(grams, vector[k], self.ridge)
-            else:
-                out[k] = bound_direction(grams[0], vector[k], self.ridge)
+            out[k] = bound_direction(self._grams[0, k], vector[k], self.ridge)
         return out.ravel()
 
     def propose(self):
@@ -130,6 +132,23 @@ class LogisticKernel:
     def degenerate(self, row):
         """Return whether an expert has less than one row's worth of weight."""
         return bool((self.mass < row).any())
+
+    def restrict(self, index):
+        """Return a kernel of some experts, to work on rows that reach only them."""
+        part = copy.copy(self)
+        part.n_experts = len(index)
+        part.coef = self.coef[index]
+        return part
+
+    def absorb(self, part, index):
+        """Add what the fills of a kernel of some experts have summed."""
+        self.mass[index] += part.mass
+
+    def rows_of(self, index):
+        """Return which gram rows and score rows belong to some experts."""
+        grams = np.arange(self.n_gram_rows).reshape(-1, self.n_experts)
+        scores = np.arange(self.n_score_rows).reshape(-1, self.n_experts)
+        return grams[:, index].ravel(), scores[:, index].ravel()
 
     def split(self):
         """Return one kernel for each expert, with its own parameters."""

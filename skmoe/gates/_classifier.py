@@ -1,5 +1,6 @@
 """Any scikit-learn classifier as gate."""
 
+import copy
 import inspect
 
 import numpy as np
@@ -121,8 +122,12 @@ class ClassifierGate(BaseEstimator):
             return
         row, expert = np.nonzero((resp > SMALLEST_RESP) & (weight[:, None] > 0))
         seen = np.unique(expert)
-        if not np.array_equal(seen, self.experts_seen_):
-            # A warm start needs the classes it has seen before.
+        same = np.array_equal(seen, self.experts_seen_)
+        # Never in place: a copy of this gate, kept as the best state, goes on as it
+        # is. A warm start needs the classes it has seen before.
+        if same and _resumes(self.classifier_):
+            self.classifier_ = copy.deepcopy(self.classifier_)
+        else:
             self.classifier_ = clone(self.classifier_)
             self.experts_seen_ = seen
         if seen.size > 1:
@@ -277,3 +282,12 @@ def _fix_seeds(estimator, random_state):
         rng = check_random_state(random_state)
         seeds = rng.randint(np.iinfo(np.int32).max, size=len(names))
         estimator.set_params(**dict(zip(names, seeds.tolist(), strict=True)))
+
+
+def _resumes(estimator):
+    """Return whether a fit goes on from the last one, in some nested part."""
+    return any(
+        bool(value)
+        for name, value in estimator.get_params().items()
+        if name.endswith("warm_start")
+    )

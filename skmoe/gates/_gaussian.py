@@ -91,6 +91,7 @@ class GaussianGate(BaseEstimator):
     """
 
     exact_m_step = True
+    generative = True
 
     def __init__(self, covariance="full", reg=1e-6, prior_rows=None):
         self.covariance = covariance

@@ -115,11 +115,16 @@ class SoftmaxKernel:
             target = np.log(mass)
             self.direction = target - target.mean() - self.coef
             return
-        step = self.precondition(self.gradient)
+        self.direction = self.limited(self.precondition(self.gradient))
+        self.direction = self.direction.reshape(self.coef.shape)
+
+    def limited(self, direction):
+        """Return a direction, flat, that is no longer than a step may be."""
+        step = direction.reshape(self.coef.shape)
         # np.sqrt of the sum over columns is the size of the change in logits.
         with np.errstate(over="ignore"):  # an infinite size shrinks it to nothing
             size = np.sqrt((step * step).sum(axis=1)).max()
-        self.direction = step * min(1.0, MAX_LOGIT_STEP / max(size, 1e-300))
+        return (step * min(1.0, MAX_LOGIT_STEP / max(size, 1e-300))).ravel()
 
     def move(self, fraction):
         """Go this fraction of the proposed step from where it started."""
@@ -190,6 +195,12 @@ class SoftmaxGate(BaseEstimator):
         ValueError
             If alpha is negative or the solver is unknown.
         """
+        self.check_parameters()
+        self.design_ = Design(X, weight)
+        self.kernel_ = self.make_kernel(self.design_, n_experts)
+
+    def check_parameters(self):
+        """Raise a ValueError that names the first bad constructor argument."""
         if not (np.isreal(self.alpha) and self.alpha >= 0):
             raise ValueError(
                 f"SoftmaxGate: alpha must be a number >= 0, got {self.alpha!r}."
@@ -199,8 +210,6 @@ class SoftmaxGate(BaseEstimator):
             raise ValueError(
                 f"SoftmaxGate: solver must be one of {known}, got {self.solver!r}."
             )
-        self.design_ = Design(X, weight)
-        self.kernel_ = self.make_kernel(self.design_, n_experts)
 
     def make_kernel(self, design, n_experts):
         """Return the gate's numerics for a design, all coefficients zero."""

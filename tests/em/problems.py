@@ -4,7 +4,8 @@ import numpy as np
 
 from skmoe.em._build import build_problem
 from skmoe.em._fused import FusedNode
-from skmoe.em._node import Node, NodeProblem, posterior
+from skmoe.em._node import Node, posterior
+from skmoe.em._node_problem import NodeProblem
 from skmoe.experts import LinearExpert, LogisticExpert
 from skmoe.gates import ConstantGate, SoftmaxGate
 

@@ -7,7 +7,7 @@ from skmoe.em._accelerate import PreconditionedLBFGS, squarem_point
 from skmoe.em._build import build_problem
 from skmoe.em._loop import climb
 from skmoe.em._monitor import Monitor
-from skmoe.em._node import NodeProblem
+from skmoe.em._node_problem import NodeProblem
 from tests._asserts import assert_climbs
 from tests.em.problems import fused_problem, make_node, objective, soft_labels
 

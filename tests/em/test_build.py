@@ -16,7 +16,8 @@ from skmoe.em._build import (
     write_back,
 )
 from skmoe.em._fused import FusedNode
-from skmoe.em._node import Node, NodeProblem, hard_assignment, posterior
+from skmoe.em._node import Node, hard_assignment, posterior
+from skmoe.em._node_problem import NodeProblem
 from skmoe.experts import EstimatorExpert, LinearExpert, LogisticExpert
 from skmoe.gates import ConstantGate, GaussianGate, SoftmaxGate
 from tests.em.problems import CASES, make_node, objective, rows, soft_labels

@@ -381,3 +381,98 @@ def test_posterior_of_far_rows():
     np.testing.assert_allclose(resp.sum(axis=0), 1.0)
     np.testing.assert_allclose(log_lik, np.logaddexp(joint[0], joint[1]), rtol=1e-12)
     assert FusedNode.exact_m_step
+
+
+STARTED = [
+    "single",
+    "no_intercept",
+    "full",
+    "shared",
+    "two_classes",
+    "four_classes",
+    "constant_gate",
+    "gate_columns",
+    "class_columns",
+    "bound",
+]
+
+
+@pytest.mark.parametrize("n", [150, 5000])
+@pytest.mark.parametrize("case", STARTED)
+def test_steps_of_the_gate_are_those_of_whole_passes(case, n, rng):
+    """The experts are left out of a start's first passes, and nothing else is."""
+    X, y, weight, n_classes = rows(CASES[case][2], rng, n)
+    resp = soft_labels(X, 3, rng)
+    whole = build_problem(make_node(case), X, y, weight, n_classes)
+    for _ in range(4):
+        whole.e_step(resp)
+        whole.gate.propose()
+        whole.gate.move(1.0)
+    whole.e_step(resp)
+    whole.m_step()
+    problem = build_problem(make_node(case), X, y, weight, n_classes)
+    before = problem.gate.parameters
+    problem.start(resp, 5)
+    assert np.abs(problem.gate.parameters - before).max() > 1e-3
+    scale = np.abs(whole.parameters).max()
+    np.testing.assert_allclose(
+        problem.parameters, whole.parameters, rtol=1e-9, atol=1e-10 * scale
+    )
+
+
+def test_the_experts_do_not_work_while_the_gate_starts(rng):
+    X, y, weight, _ = rows(None, rng)
+    problem = build_problem(make_node("single"), X, y, weight, None)
+    calls = []
+    log_prob = problem.experts.log_prob
+    problem.experts.log_prob = lambda *block: calls.append(1) or log_prob(*block)
+    problem.start(soft_labels(X, 3, rng), 12)
+    assert len(calls) == len(range(0, X.shape[0], problem.block_rows))
+
+
+@pytest.mark.parametrize("case", STARTED)
+def test_a_gate_that_is_given_is_taken_over(case, rng):
+    """Bit for bit, while the experts are fitted to the responsibilities."""
+    X, y, weight, n_classes = rows(CASES[case][2], rng)
+    resp = soft_labels(X, 3, rng)
+    plain = build_problem(make_node(case), X, y, weight, n_classes)
+    plain.start(resp)
+    problem = build_problem(make_node(case), X, y, weight, n_classes)
+    given = rng.normal(size=problem.gate.parameters.size)
+    kept = given.copy()
+    problem.start(resp, 5, given)
+    np.testing.assert_array_equal(problem.gate.parameters, kept)
+    np.testing.assert_allclose(
+        problem.experts.parameters, plain.experts.parameters, rtol=1e-11, atol=1e-11
+    )
+    # The start owns its numbers, and what ran before does not matter.
+    for _ in range(2):
+        problem.e_step()
+        problem.m_step()
+    np.testing.assert_array_equal(given, kept)
+    problem.start(resp, 1, given)
+    np.testing.assert_array_equal(problem.gate.parameters, kept)
+    first = problem.parameters
+    problem.start(resp[::-1].copy())
+    problem.start(resp, 1, given)
+    np.testing.assert_array_equal(problem.parameters, first)
+
+
+@pytest.mark.parametrize("case", ["single", "full", "two_classes", "own_columns"])
+def test_em_goes_on_where_a_start_takes_it_over(case, rng):
+    """From a fit's gate and responsibilities, only the experts have to follow."""
+    problem = fused_problem(case, rng, steps=30)
+    here = objective(problem)
+    resp, gate = problem.responsibilities(), problem.gate.parameters
+    problem.start(resp, gate_parameters=gate)
+    taken = objective(problem)
+    if problem.experts.exact_m_step:  # half a pass of EM: the experts' half
+        assert taken >= here - 1e-9 * abs(here)
+    trace = [taken]
+    for _ in range(5):
+        problem.m_step()
+        trace.append(objective(problem))
+    assert_climbs(trace)
+    # A gate that has to start anew is behind.
+    problem.start(resp)
+    assert objective(problem) < taken - 1.0

@@ -8,7 +8,8 @@ import pytest
 from skmoe.em._build import assignment, build_problem
 from skmoe.em._loop import climb, objective_at
 from skmoe.em._monitor import Monitor
-from skmoe.em._node import NodeProblem, hard_assignment
+from skmoe.em._node import hard_assignment
+from skmoe.em._node_problem import NodeProblem
 from skmoe.exceptions import NonMonotoneWarning
 from tests._asserts import assert_climbs
 from tests.em.problems import (
@@ -55,8 +56,8 @@ class Hill:
     def precondition(self, vector):
         return vector
 
-    def largest_fraction(self, direction):
-        return 1.0
+    def limited(self, direction):
+        return direction
 
     def state(self):
         return self.x.copy()

@@ -12,7 +12,8 @@ import pytest
 from skmoe.em._build import assignment, build_problem
 from skmoe.em._loop import climb
 from skmoe.em._monitor import Monitor
-from skmoe.em._node import Node, NodeProblem
+from skmoe.em._node import Node
+from skmoe.em._node_problem import NodeProblem
 from skmoe.em._starts import soften
 from skmoe.exceptions import NonMonotoneWarning
 from skmoe.experts import LinearExpert, LogisticExpert

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skmoe.em._build import build_problem, start_data
-from skmoe.em._node import NodeProblem
+from skmoe.em._node_problem import NodeProblem
 from skmoe.em._search import (
     FINALISTS,
     SECOND_FIELD,

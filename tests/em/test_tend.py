@@ -51,9 +51,17 @@ def fitted(node, data, resp, max_iter=300):
     return node, run
 
 
+class Options:
+    prune = True
+
+    def long_run(self, problem):
+        return OPTIONS
+
+
 def tended(node, run, data, *, named=False, make=fresh):
     X, y, weight = data
-    return tend(node, run, X, y, weight, None, named=named, fresh=make, options=OPTIONS)
+    options = Options()
+    return tend(node, run, X, y, weight, None, named=named, fresh=make, options=options)
 
 
 def dead_third(data, rng):

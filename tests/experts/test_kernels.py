@@ -137,13 +137,18 @@ def test_linear_parameters_round_trip(rng, covariance, shared):
     np.testing.assert_allclose(kernel.coef, coef, rtol=1e-12)
 
 
-def test_largest_fraction_bounds_the_log_variances(rng):
+def test_a_limited_step_bounds_each_experts_log_variances(rng):
     kernel = linear(rng)[0]
-    direction = np.zeros(kernel.parameters.size)
+    direction = np.ones(kernel.parameters.size)
     direction[: kernel.coef.size] = 1e9
-    assert kernel.largest_fraction(direction) > 1e3
+    np.testing.assert_array_equal(kernel.limited(direction), direction)
     direction[-1] = -50.0
-    assert kernel.largest_fraction(direction) == pytest.approx(0.04)
+    limited = kernel.limited(direction)
+    last = kernel.coef[-1].size
+    np.testing.assert_allclose(limited[-1], -2.0)
+    # The expert that would go too far is held back, the others are not.
+    np.testing.assert_allclose(limited[kernel.coef.size - last :][:last], 0.04e9)
+    np.testing.assert_array_equal(limited[: kernel.coef.size - last], 1e9)
 
 
 def test_split_gives_independent_experts(rng):
@@ -253,7 +258,12 @@ def test_gradient_of_logistic_experts(rng, newton):
     value(point)
     assert_gradient(value, kernel.gradient, point, rng)
     assert_symmetric_psd(kernel.precondition, point.size)
-    assert kernel.largest_fraction(np.full(point.size, 100.0)) == pytest.approx(0.5)
+    far = np.zeros(kernel.coef.shape)
+    far[0] = 100.0
+    limited = kernel.limited(far.ravel()).reshape(far.shape)
+    size = np.sqrt((limited[0] ** 2).sum(axis=1)).max()
+    assert size == pytest.approx(MAX_LOGIT_STEP)
+    np.testing.assert_array_equal(limited[1:], 0.0)
 
 
 @pytest.mark.parametrize("newton", [True, False])
@@ -293,3 +303,170 @@ def test_logistic_split_and_degenerate(rng):
     weighted[1] *= 0.9 / weighted[1].sum()
     pass_over(kernel, expert.design_.matrix(X), y, weighted)
     assert kernel.degenerate(1.0)
+
+
+# name: (make a kernel with its rows, how y lies in the engine)
+RESTRICTED = {
+    "linear": (linear, lambda y: y.T),
+    "two outputs": (lambda rng: linear(rng, 2, covariance="full"), lambda y: y.T),
+    "diagonal": (lambda rng: linear(rng, 2, covariance="diag"), lambda y: y.T),
+    "tied": (lambda rng: linear(rng, shared=True), lambda y: y.T),
+    "two classes": (lambda rng: logistic(rng, 2), lambda y: y),
+    "three classes": (logistic, lambda y: y),
+    "bound": (lambda rng: logistic(rng, newton=False), lambda y: y),
+}
+
+
+def moved(kernel, rng):
+    """Give the experts of a kernel different parameters; return it."""
+    vector = kernel.parameters
+    kernel.parameters = vector + 0.3 * rng.normal(size=vector.size)
+    return kernel
+
+
+@pytest.mark.parametrize("name", RESTRICTED)
+@pytest.mark.parametrize("index", [[0], [1], [0, 2], [2, 0, 1]])
+def test_some_experts_see_what_all_see(name, index, rng):
+    """A restricted kernel gives the rows of the whole one, to 1e-13."""
+    make, lay = RESTRICTED[name]
+    kernel, expert, X, y, weighted = make(rng)
+    moved(kernel, rng)
+    design, y = expert.design_.matrix(X), lay(y)
+    kernel.reset()
+    whole = kernel.log_prob(design, y)
+    grams = np.empty((kernel.n_gram_rows, design.shape[1]))
+    scores = np.empty((kernel.n_score_rows, design.shape[1]))
+    kernel.fill(grams, scores, weighted, weighted.sum(axis=0))
+    part = kernel.restrict(np.array(index))
+    part.reset()
+    np.testing.assert_allclose(part.log_prob(design, y), whole[index], rtol=1e-13)
+    gram_rows, score_rows = kernel.rows_of(np.array(index))
+    assert part.n_gram_rows == gram_rows.size
+    assert part.n_score_rows == score_rows.size
+    some_grams = np.empty((gram_rows.size, design.shape[1]))
+    some_scores = np.empty((score_rows.size, design.shape[1]))
+    part.fill(some_grams, some_scores, weighted[index], weighted.sum(axis=0))
+    scale = np.abs(scores).max()
+    np.testing.assert_allclose(some_grams, grams[gram_rows], rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(some_scores, scores[score_rows], atol=1e-13 * scale)
+
+
+@pytest.mark.parametrize("name", RESTRICTED)
+def test_every_row_belongs_to_one_expert(name, rng):
+    kernel = RESTRICTED[name][0](rng)[0]
+    grams, scores = zip(*(kernel.rows_of(np.array([k])) for k in range(K)), strict=True)
+    assert sorted(np.concatenate(grams)) == list(range(kernel.n_gram_rows))
+    assert sorted(np.concatenate(scores)) == list(range(kernel.n_score_rows))
+
+
+@pytest.mark.parametrize("name", RESTRICTED)
+def test_blocks_of_some_experts_add_up_to_one_pass(name, rng):
+    """Where a block's rows reach few experts, the others need not be computed."""
+    make, lay = RESTRICTED[name]
+    kernel, expert, X, y, weighted = make(rng)
+    moved(kernel, rng)
+    design, y = expert.design_.matrix(X), lay(y)
+    n = design.shape[1]
+    blocks = [(slice(0, 20), [0, 1]), (slice(20, 45), [2]), (slice(45, n), [2, 0])]
+    for rows, index in blocks:
+        weighted[np.setdiff1d(range(K), index), rows] = 0.0
+    start = kernel.parameters
+    value = pass_over(kernel, design, y, weighted)
+    mass, scatter = kernel.mass.copy(), vars(kernel).get("scatter")
+    kernel.propose()
+    kernel.move(1.0)
+    expected = kernel.parameters
+
+    kernel.parameters = start
+    kernel.reset()
+    half = np.zeros((design.shape[0] * (design.shape[0] + 1) // 2, kernel.n_gram_rows))
+    score = np.zeros((design.shape[0], kernel.n_score_rows))
+    log_lik = 0.0
+    for rows, index in blocks:
+        index = np.array(index)
+        part = kernel.restrict(index)
+        part.reset()
+        some, own = weighted[index, rows], design[:, rows]
+        log_lik += float((part.log_prob(own, y[..., rows]) * some).sum())
+        grams = np.empty((part.n_gram_rows, own.shape[1]))
+        scores = np.empty((part.n_score_rows, own.shape[1]))
+        part.fill(grams, scores, some, some.sum(axis=0))
+        gram_rows, score_rows = kernel.rows_of(index)
+        half[:, gram_rows] += half_products(own) @ grams.T
+        score[:, score_rows] += own @ scores.T
+        kernel.absorb(part, index)
+    kernel.take(half, score, weighted.sum())
+    assert log_lik == pytest.approx(value, rel=1e-12)
+    np.testing.assert_allclose(kernel.mass, mass, rtol=1e-13)
+    if scatter is not None:
+        np.testing.assert_allclose(kernel.scatter, scatter, rtol=1e-12)
+    kernel.propose()
+    kernel.move(1.0)
+    np.testing.assert_allclose(kernel.parameters, expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", RESTRICTED)
+def test_a_restricted_kernel_is_on_its_own(name, rng):
+    make, lay = RESTRICTED[name]
+    kernel, expert, X, y, weighted = make(rng)
+    moved(kernel, rng)
+    design, y = expert.design_.matrix(X), lay(y)
+    pass_over(kernel, design, y, weighted)
+    before, mass = kernel.parameters.copy(), kernel.mass.copy()
+    part = kernel.restrict(np.array([1, 2]))
+    part.coef[:] = 7.0
+    part.reset()
+    part.mass += 5.0
+    assert kernel.n_experts == K
+    np.testing.assert_array_equal(kernel.parameters, before)
+    np.testing.assert_array_equal(kernel.mass, mass)
+    # What the whole one summed is still there for its M-step.
+    kernel.propose()
+    assert np.isfinite(kernel.coef).all()
+
+
+@pytest.mark.parametrize("prior", [None, (3.0, 0.2)])
+@pytest.mark.parametrize("dead", [0, 1, 2])
+def test_an_expert_without_rows_leaves_the_others_alone(rng, dead, prior):
+    """Its system is singular; those of the others are solved as ever."""
+    kernel, expert, X, y, weighted = linear(rng, alpha=0.0, variance_prior=prior)
+    design = expert.design_.matrix(X)
+    weighted[dead] = 0.0
+    pass_over(kernel, design, y.T, weighted)
+    kernel.propose()
+    np.testing.assert_array_equal(kernel.coef[dead], kernel.prior.anchor)
+    for k in set(range(K)) - {dead}:
+        alone = LinearExpert(alpha=0.0, variance_prior=prior)
+        alone.prepare(X, y, np.ones(60))
+        alone.m_step(X, y, weighted[k])
+        np.testing.assert_allclose(kernel.coef[k], alone.kernel_.coef[0], rtol=1e-9)
+        np.testing.assert_allclose(
+            kernel.variance[k], alone.kernel_.variance[0], rtol=1e-9
+        )
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_a_logistic_expert_without_rows_stays(rng, n_classes):
+    kernel, expert, X, y, weighted = logistic(rng, n_classes, alpha=0.0)
+    start = kernel.coef.copy()
+    weighted[1] = 0.0
+    pass_over(kernel, expert.design_.matrix(X), y, weighted)
+    kernel.propose()
+    kernel.move(1.0)
+    np.testing.assert_array_equal(kernel.coef[1], start[1])
+    assert np.abs(kernel.coef[[0, 2]] - start[[0, 2]]).max(axis=(1, 2)).min() > 1e-3
+
+
+def test_logistic_experts_of_extreme_coefficients_stay_finite(rng):
+    """Logits of thousands: probabilities 0 and 1, finite sums and a finite step."""
+    for n_classes in (2, 3):
+        kernel, expert, X, y, weighted = logistic(rng, n_classes, alpha=0.0)
+        kernel.coef[1] *= 1e4
+        design = expert.design_.matrix(X)
+        with np.errstate(all="raise", under="ignore"):
+            value = pass_over(kernel, design, y, weighted)
+            kernel.propose()
+        assert np.isfinite(value)
+        assert np.isfinite(kernel.gradient).all()
+        kernel.move(1.0)
+        assert np.isfinite(kernel.coef).all()

@@ -152,9 +152,13 @@ def test_replicas_without_weight_are_left_out(problem):
 def test_warm_start_survives_a_change_of_classes(problem):
     X, resp, weight = problem
     gate = fitted(LogisticRegression(warm_start=True), *problem)
-    first = gate.classifier_
+    first, coef = gate.classifier_, gate.classifier_.coef_.copy()
     gate.m_step(X, resp, weight)
-    assert gate.classifier_ is first
+    # It went on from where it was, in a copy: the last state is left as it is.
+    assert gate.classifier_ is not first
+    assert gate.classifier_.n_iter_.max() <= 2
+    np.testing.assert_array_equal(first.coef_, coef)
+    first = gate.classifier_
     two = np.column_stack([resp[:, :1], 1 - resp[:, :1], 0 * weight])
     gate.m_step(X, two, weight)
     assert gate.classifier_ is not first

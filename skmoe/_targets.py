@@ -1,0 +1,198 @@
+"""What a mixture does with its target: numbers, or classes."""
+
+import numpy as np
+from sklearn.base import ClassifierMixin, MultiOutputMixin, RegressorMixin
+from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+
+from skmoe._xp import like
+from skmoe.experts._linear import LinearExpert
+from skmoe.experts._logistic import LogisticExpert
+
+__all__ = [
+    "ClassificationMixture",
+    "ClassificationTarget",
+    "RegressionMixture",
+    "RegressionTarget",
+]
+
+
+class RegressionTarget:
+    """Responses that are numbers."""
+
+    def _learn_target(self, y):
+        """Learn the shape of a response."""
+        self._response_shape = y.shape[1:]
+        return y
+
+    def _target_kind(self):
+        return self._response_shape
+
+    def _check_target(self, y):
+        """Return y as finite floats."""
+        try:
+            y = np.asarray(y, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"y must be numeric for a regressor: {error}") from error
+        if not np.isfinite(y).all():
+            raise ValueError(
+                "Input y contains NaN or infinity: first in row "
+                f"{int(np.argwhere(~np.isfinite(y))[0][0])}."
+            )
+        return y
+
+    def _encode_target(self, y):
+        """Return responses of the shape that was seen in fit."""
+        if y.shape[1:] != self._response_shape:
+            wanted = ", ".join(["n_samples", *map(str, self._response_shape)])
+            raise ValueError(f"y must be of shape ({wanted}) as in fit, got {y.shape}.")
+        return y
+
+
+class ClassificationTarget:
+    """Responses that are classes, worked on as codes."""
+
+    def _check_target(self, y):
+        """Return y as one column of labels."""
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+        return y
+
+    def _learn_target(self, y):
+        """Learn the classes of the rows of positive weight; return codes."""
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if self.classes_.size < 2:
+            raise ValueError(
+                "y must hold at least two classes, got one class: "
+                f"{self.classes_.tolist()[0]!r}."
+            )
+        return codes
+
+    def _target_kind(self):
+        return tuple(self.classes_.tolist())
+
+    def _encode_target(self, y):
+        """Return codes of labels that were seen in fit."""
+        codes = np.searchsorted(self.classes_, y).clip(max=self.classes_.size - 1)
+        unknown = np.asarray(self.classes_[codes] != y)
+        if unknown.any():
+            raise ValueError(
+                f"y holds labels that were not seen in fit: {np.unique(y[unknown])}; "
+                f"known classes are {self.classes_}."
+            )
+        return codes
+
+
+class RegressionMixture(RegressionTarget, RegressorMixin, MultiOutputMixin):
+    """Prediction of numbers, for a subclass of `BaseMixtureOfExperts`."""
+
+    _poolings = ("mean", "mode", "top1")
+
+    def predict(self, X, return_std=False):
+        """Predict the response.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        return_std : bool, default=False
+            Also return the standard deviation of the predictive law, same unit
+            as y: noise within experts and disagreement between them.
+
+        Returns
+        -------
+        y : array of shape (n_samples,) or (n_samples, n_outputs)
+        std : array of the same shape, if ``return_std``
+        """
+        if not return_std:
+            return like(X, self._point(X, "predict"))
+        distribution = self._law(X, "predict")
+        std = np.sqrt(distribution.variance)
+        return like(X, getattr(distribution, self.pooling)), like(X, std)
+
+    def _point(self, X, method):
+        """Return the point of the law that ``pooling`` asks for."""
+        return getattr(self._law(X, method), self.pooling)
+
+    def _default_expert(self):
+        return LinearExpert()
+
+    def _n_classes(self):
+        return None
+
+
+class ClassificationMixture(ClassificationTarget, ClassifierMixin):
+    """Prediction of classes, for a subclass of `BaseMixtureOfExperts`."""
+
+    _poolings = ("mean", "mode", "top1", "vote")
+
+    def predict(self, X):
+        """Predict the class of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        y : array of shape (n_samples,)
+            Labels from ``classes_``.
+        """
+        proba = self._proba(X, "predict")
+        classes = self.classes_[proba.argmax(axis=1)]
+        return like(X, classes) if classes.dtype.kind in "biuf" else classes
+
+    def predict_proba(self, X):
+        """Return class probabilities.
+
+        "mean" and "mode" weigh the experts' probabilities with the gate; "top1"
+        takes those of the most probable expert; "vote" gives each class the
+        gate's weight of the experts that prefer it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        proba : array of shape (n_samples, n_classes)
+            In the order of ``classes_``.
+        """
+        return like(X, self._proba(X, "predict_proba"))
+
+    def predict_log_proba(self, X):
+        """Return the logarithms of `predict_proba`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        log_proba : array of shape (n_samples, n_classes)
+            -inf where a probability is zero.
+        """
+        proba = self._proba(X, "predict_log_proba")
+        with np.errstate(divide="ignore"):
+            return like(X, np.log(proba))
+
+    def _proba(self, X, method):
+        if self.pooling != "vote":
+            return self._point(X, method)
+        distribution = self._law(X, method)
+        votes = np.zeros_like(distribution.mean)
+        choice = distribution.means.argmax(axis=2)
+        rows = np.arange(len(distribution))
+        for k in range(choice.shape[1]):
+            votes[rows, choice[:, k]] += distribution.gate[:, k]
+        return votes
+
+    def _point(self, X, method):
+        """Return the class probabilities that ``pooling`` asks for."""
+        distribution = self._law(X, method)
+        return distribution.top1 if self.pooling == "top1" else distribution.mean
+
+    def _default_expert(self):
+        return LogisticExpert()
+
+    def _n_classes(self):
+        return self.classes_.size

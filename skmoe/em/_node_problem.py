@@ -1,0 +1,170 @@
+"""A general node bound to its rows, as the loop of EM drives it."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skmoe._protocols import is_parametric
+from skmoe.em._node import Assign, Node, posterior, take_columns
+from skmoe.exceptions import ExpertError
+
+__all__ = ["NodeProblem"]
+
+Array = NDArray[np.float64]
+
+
+class NodeProblem:
+    """A node bound to its rows, as the loop of EM drives it.
+
+    Parameters
+    ----------
+    node : Node
+    X, y, weight : the rows, validated
+    """
+
+    has_gradient = False
+
+    def __init__(self, node: Node, X: Any, y: Array, weight: Array) -> None:
+        self.node, self.X, self.y, self.weight = node, X, y, weight
+        self.n_passes = 0
+        self.total_weight = float(weight.sum())
+        self.row = min(1.0, self.total_weight / weight.size)
+        self.origin = self.state()
+
+    @property
+    def assign(self) -> Assign:
+        """What the E-step makes of joint log densities."""
+        return self.node.assign
+
+    @assign.setter
+    def assign(self, value: Assign) -> None:
+        self.node.assign = value
+
+    def degenerate(self) -> bool:
+        """Return whether an expert has less than one row's worth of weight."""
+        return bool((self.mass < self.row).any())
+
+    @property
+    def exact_m_step(self) -> bool:
+        """Whether the node's objective must never fall."""
+        return self.node.exact_m_step
+
+    @property
+    def penalty(self) -> float:
+        """Log prior density of all parts."""
+        return self.node.penalty
+
+    @property
+    def mass(self) -> Array:
+        """Weighted rows of each expert at the last E-step."""
+        return self.node.resp @ self.weight
+
+    def start(
+        self, resp: Array, gate_steps: int = 1, gate_parameters: Array | None = None
+    ) -> None:
+        """Fit all parts to given responsibilities, the gate several times."""
+        self.n_passes = 0
+        self.restore(self.origin)
+        self._m_step(resp)
+        gate_view = take_columns(self.X, self.node.gate_columns)
+        for _ in range(gate_steps - 1 if self.node.gate.exact_m_step else 0):
+            self.node.gate.m_step(gate_view, np.ascontiguousarray(resp.T), self.weight)
+
+    def e_step(self) -> float:
+        """Return the log-likelihood and keep the responsibilities."""
+        self.n_passes += 1
+        with _in_pass(self.n_passes):
+            return float(self.weight @ self.node.log_prob(self.X, self.y))
+
+    def m_step(self) -> None:
+        """Fit all parts to the responsibilities of the last E-step."""
+        self._m_step(self.node.resp)
+
+    def responsibilities(self) -> Array:
+        """Return responsibilities at the current parameters."""
+        return posterior(self.node.joint(self.X, self.y))[0]
+
+    def _m_step(self, resp: Array) -> None:
+        with _in_pass(self.n_passes):
+            self.node.m_step_to(self.X, self.y, self.weight, resp)
+
+    @property
+    def skipped_share(self) -> float:
+        """Share of pairs of rows and experts that the last E-step left out."""
+        return self.node.skipped_share
+
+    def backtrack(self) -> bool:
+        """Return False: parts search their own steps."""
+        return False
+
+    @property
+    def _parts(self) -> list[Any]:
+        return [self.node.gate, *(expert for _, expert in self.node.experts)]
+
+    @property
+    def parameters(self) -> Array | None:
+        """All parameters as one vector, if every part is `Parametric`."""
+        parts = self._parts
+        if not all(is_parametric(part) for part in parts):
+            return None
+        if self.node.shared_dispersion:
+            return None
+        return np.concatenate([np.ravel(part.parameters) for part in parts])
+
+    @parameters.setter
+    def parameters(self, value: Array) -> None:
+        start = 0
+        for part in self._parts:
+            size = np.size(part.parameters)
+            part.parameters = value[start : start + size]
+            start += size
+
+    def state(self) -> Any:
+        """Return copies of all parts.
+
+        A shallow copy is enough for adapters, whose M-step replaces what it
+        fitted; parametric parts give their vector.
+        """
+        return [
+            np.array(part.parameters) if is_parametric(part) else copy.copy(part)
+            for part in self._parts
+        ]
+
+    def restore(self, state: Any) -> None:
+        """Put back what `state` returned."""
+        for k, (part, kept) in enumerate(zip(self._parts, state, strict=True)):
+            if isinstance(kept, np.ndarray):
+                part.parameters = kept
+            elif k == 0:
+                self.node.gate = copy.copy(kept)  # the next M-step must not touch it
+            else:
+                name = self.node.experts[k - 1][0]
+                self.node.experts[k - 1] = (name, copy.copy(kept))
+
+    @property
+    def gradient(self) -> Array:
+        """Raise: general parts have no gradient."""
+        raise AttributeError("a NodeProblem has no gradient")
+
+    def precondition(self, vector: Array) -> Array:
+        """Return the vector: general parts know no curvature."""
+        return vector
+
+    def limited(self, direction: Array) -> Array:
+        """Return the direction: there is no line search without gradients."""
+        return direction
+
+
+@contextmanager
+def _in_pass(number: int) -> Iterator[None]:
+    """Add the number of the pass to an ExpertError."""
+    try:
+        yield
+    except ExpertError as error:
+        raise ExpertError(
+            f"In EM pass {number}, {error} The estimator is left as it was."
+        ) from (error.__cause__ or error)

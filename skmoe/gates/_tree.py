@@ -1,0 +1,356 @@
+"""A tree of gates over the leaves: any gate at any node."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import BaseEstimator
+
+from skmoe._blocks import row_blocks
+from skmoe._protocols import is_parametric
+from skmoe.gates._classifier import ClassifierGate
+from skmoe.gates._constant import ConstantGate
+from skmoe.gates._softmax import SoftmaxGate
+from skmoe.gates._tree_kernel import TreeKernel
+
+__all__ = ["GateTree", "is_generative", "single_gate", "softmax_gates"]
+
+# Wider designs, or more gates: each gate then chooses its own solver.
+MAX_BATCH_COLUMNS = 300
+MAX_BATCH_GRAMS = 4e7
+
+
+class GateTree(BaseEstimator):
+    """Gates at the inner nodes of a tree, together one gate over its leaves.
+
+    The probability of a leaf is the product of the gates along its path. In an
+    M-step every gate is fitted to its own conditional posterior, with the
+    posterior of its node as weight: the EM of Jordan and Jacobs (1994).
+
+    Parameters
+    ----------
+    tree : Tree
+    gates : list of Gate
+        One for each of ``tree.inner``.
+    columns : list of (sequence of int or None), default=None
+        The columns that each gate sees.
+    path_tol : float, default=0.0
+        Subtrees that a row reaches with less probability are left out for it; the
+        rest is renormalised. The most probable path always stays.
+    """
+
+    def __init__(self, tree, gates, columns=None, path_tol=0.0):
+        self.tree = tree
+        self.gates = gates
+        self.columns = columns
+        self.path_tol = path_tol
+
+    def __copy__(self):
+        # Gates move in place; an adapter alone replaces what it fitted.
+        gates = [
+            copy.copy(gate) if isinstance(gate, ClassifierGate) else copy.deepcopy(gate)
+            for gate in self.gates
+        ]
+        copied = GateTree(self.tree, gates, self.columns, self.path_tol)
+        if hasattr(self, "design_"):
+            copied.design_ = self.design_
+        return copied
+
+    @property
+    def exact_m_step(self):
+        """Whether no gate's M-step can lower the objective.
+
+        A generative gate fits its columns as well as its children; below the root
+        only the latter counts.
+        """
+        below = any(is_generative(gate) for gate in self.gates[1:])
+        every = all(gate.exact_m_step for gate in self.gates)
+        return self.path_tol == 0.0 and every and not below
+
+    @property
+    def parametric(self):
+        """Whether the state is one free vector."""
+        return all(is_parametric(gate) for gate in self.gates)
+
+    @property
+    def n_parameters(self):
+        """Free parameters of all gates."""
+        return sum(gate.n_parameters for gate in self.gates)
+
+    @property
+    def penalty(self):
+        """Log prior density of all gates."""
+        return sum(gate.penalty for gate in self.gates)
+
+    @property
+    def parameters(self):
+        """The gates' parameters as one vector."""
+        own = [np.ravel(gate.parameters) for gate in self.gates]
+        return np.concatenate([np.zeros(0), *own])
+
+    @parameters.setter
+    def parameters(self, value):
+        start = 0
+        for gate in self.gates:
+            size = np.size(gate.parameters)
+            gate.parameters = value[start : start + size]
+            start += size
+
+    def view(self, X, i):
+        """Return the columns that gate i sees."""
+        columns = None if self.columns is None else self.columns[i]
+        return X if columns is None else X[:, columns]
+
+    def check_parameters(self):
+        """Raise a ValueError that names the first bad argument of a gate."""
+        for gate in self.gates:
+            gate.check_parameters()
+
+    def prepare(self, X, weight, n_experts):
+        """Let every gate fix its scales and priors on all rows."""
+        for i, node in enumerate(self.tree.inner):
+            n_children = len(self.tree.children[node])
+            self.gates[i].prepare(self.view(X, i), weight, n_children)
+
+    def m_step(self, X, resp, weight):
+        """Fit every gate to its conditional posterior.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features)
+        resp : array of shape (n_samples, n_leaves)
+        weight : array of shape (n_samples,)
+        """
+        if len(self.gates) == 1:  # conditional and joint posterior are the same
+            self.gates[0].m_step(self.view(X, 0), resp, weight)
+            return
+        mass = self._masses(resp)
+        for i, node in enumerate(self.tree.inner):
+            children = list(self.tree.children[node])
+            own = mass[node]
+            reached = own > 0.0
+            if float(weight @ own) <= 1e-12 * float(weight.sum()):
+                continue  # nothing to learn from
+            conditional = np.full((own.size, len(children)), 1.0 / len(children))
+            below = np.stack([mass[child] for child in children], axis=1)
+            np.divide(below, own[:, None], out=conditional, where=reached[:, None])
+            self.gates[i].m_step(self.view(X, i), conditional, weight * own)
+
+    def _masses(self, resp):
+        """Return the posterior of each node, the sum over its leaves."""
+        mass = {node: resp[:, k] for k, node in enumerate(self.tree.leaves)}
+        for node in reversed(self.tree.inner):
+            mass[node] = sum(mass[child] for child in self.tree.children[node])
+        return mass
+
+    def log_proba(self, X):
+        """Return log probabilities of the leaves, (n_samples, n_leaves).
+
+        With ``path_tol`` they are -inf where a path was left out.
+        """
+        if self.path_tol > 0.0:
+            return self._pruned(X, "log_proba", renormalise=True)
+        return self._leaves(X, "log_proba")
+
+    def log_joint(self, X):
+        """Return what the E-step adds: the root's log joint, the others' gates.
+
+        A density of x counts once, whatever the depth of a leaf.
+        """
+        if self.path_tol > 0.0:
+            return self._pruned(X, "log_joint", renormalise=False)
+        return self._leaves(X, "log_joint")
+
+    def _leaves(self, X, method):
+        reach = {0: np.zeros(X.shape[0])}
+        for i, node in enumerate(self.tree.inner):
+            log_gate = self._log_gate(i, self.view(X, i), method)
+            for j, child in enumerate(self.tree.children[node]):
+                reach[child] = reach[node] + log_gate[:, j]
+        return np.stack([reach[leaf] for leaf in self.tree.leaves], axis=1)
+
+    def _log_gate(self, i, view, method):
+        return getattr(self.gates[i], method if i == 0 else "log_proba")(view)
+
+    def _pruned(self, X, method, *, renormalise):
+        """Evaluate each gate only on the rows that reach its node."""
+        every = np.arange(X.shape[0])
+        zero = np.zeros(every.size)
+        parts = {0: _Reached(every, zero, zero, np.ones(every.size, dtype=bool))}
+        for i, node in enumerate(self.tree.inner):
+            part, children = parts.pop(node), self.tree.children[node]
+            if part.rows.size == 0:
+                parts.update(dict.fromkeys(children, part))
+                continue
+            view = self.view(X, i)[part.rows]
+            log_gate = np.asarray(self.gates[i].log_proba(view))
+            added = log_gate
+            if is_generative(self.gates[i]):
+                added = np.asarray(self._log_gate(i, view, method))
+            below = part.below(log_gate, added, np.log(self.path_tol))
+            parts.update(zip(children, below, strict=True))
+        out = np.full((every.size, self.tree.n_leaves), -np.inf)
+        for k, leaf in enumerate(self.tree.leaves):
+            out[parts[leaf].rows, k] = parts[leaf].value
+        return log_normalised(out) if renormalise else out
+
+    def descend(self, X):
+        """Follow the most probable child from the root.
+
+        Returns
+        -------
+        leaf : array of int of shape (n_samples,)
+            Numbers of the leaves. Only the gates on a row's path are evaluated
+            for it.
+        """
+        batch = self._stacked()
+        node_of = _descend_stacked(X, *batch) if batch else self._descend_each(X)
+        number = np.zeros(self.tree.n_nodes, dtype=np.intp)
+        number[self.tree.leaves] = np.arange(self.tree.n_leaves)
+        return number[node_of]
+
+    def _descend_each(self, X):
+        """Return the node of the leaf of each row, gate by gate."""
+        node_of = np.zeros(X.shape[0], dtype=np.intp)
+        for i, node in enumerate(self.tree.inner):
+            rows = np.flatnonzero(node_of == node)
+            if rows.size:
+                log_gate = np.asarray(self.gates[i].log_proba(self.view(X, i)[rows]))
+                children = np.array(self.tree.children[node], dtype=np.intp)
+                node_of[rows] = children[log_gate.argmax(axis=1)]
+        return node_of
+
+    def _stacked(self):
+        """Return binary softmax gates of one view as arrays; None for others."""
+        same = self.columns is None or all(c == self.columns[0] for c in self.columns)
+        binary = all(len(self.tree.children[node]) == 2 for node in self.tree.inner)
+        if not (same and binary and softmax_gates(self)):
+            return None
+        plane = np.zeros((self.tree.n_nodes, self.gates[0].coef_.shape[1] + 1))
+        child = np.zeros((self.tree.n_nodes, 2), dtype=np.intp)
+        for gate, node in zip(self.gates, self.tree.inner, strict=True):
+            plane[node, 1:] = gate.coef_[1] - gate.coef_[0]
+            plane[node, 0] = gate.intercept_[1] - gate.intercept_[0]
+            child[node] = self.tree.children[node]
+        columns = None if self.columns is None else self.columns[0]
+        return columns, plane, child, self.tree.level[self.tree.leaves]
+
+    def kernel(self, n_columns):
+        """Return the gates as one batch, or None where they are not alike.
+
+        Parameters
+        ----------
+        n_columns : int
+            Columns of their design, the intercept included.
+        """
+        first = self.gates[0]
+        alike = all(
+            type(gate) is SoftmaxGate
+            and (gate.alpha, gate.solver) == (first.alpha, first.solver)
+            for gate in self.gates
+        )
+        one_view = self.columns is None or all(
+            columns == self.columns[0] for columns in self.columns
+        )
+        small = (
+            n_columns <= MAX_BATCH_COLUMNS
+            and len(self.gates) * n_columns**2 <= MAX_BATCH_GRAMS
+        )
+        if not (alike and one_view and small) or first.solver not in ("auto", "newton"):
+            return None
+        penalised = np.ones(n_columns)
+        penalised[0] = 0.0
+        return TreeKernel(self.tree, penalised, first.alpha)
+
+    def take_coefficients(self, kernel, design):
+        """Give each gate its coefficients from a batch that was fitted.
+
+        Parameters
+        ----------
+        kernel : TreeKernel
+        design : Design
+        """
+        for gate, coef in zip(self.gates, kernel.split(), strict=True):
+            gate.design_ = design
+            gate.kernel_ = gate.make_kernel(design, coef.shape[0])
+            gate.kernel_.coef = coef
+
+
+@dataclass
+class _Reached:
+    """The rows that reach a node.
+
+    Attributes
+    ----------
+    rows : array of int
+    log_reach : array
+        Log probability of the path down to here.
+    value : array
+        What the path adds to the joint log density.
+    best : array of bool
+        Whether this is the row's most probable path.
+    """
+
+    rows: Any
+    log_reach: Any
+    value: Any
+    best: Any
+
+    def below(self, log_gate, added, log_tol):
+        """Yield what reaches each child."""
+        winner = log_gate.argmax(axis=1)
+        for j in range(log_gate.shape[1]):
+            log_reach = self.log_reach + log_gate[:, j]
+            best = self.best & (winner == j)
+            kept = best | (log_reach >= log_tol)
+            value = (self.value + added[:, j])[kept]
+            yield _Reached(self.rows[kept], log_reach[kept], value, best[kept])
+
+
+def _descend_stacked(X, columns, plane, child, leaf_levels):
+    """Return the node of each row's leaf: one gathered product a level."""
+    node_of = np.zeros(X.shape[0], dtype=np.intp)
+    for rows in row_blocks(X.shape[0]):
+        block = X[rows] if columns is None else X[rows][:, columns]
+        block = block.toarray() if sparse.issparse(block) else block
+        node = node_of[rows]
+        for level in range(leaf_levels.max()):
+            if level < leaf_levels.min():
+                here, part = slice(None), block
+            else:  # some rows have arrived
+                here = np.flatnonzero(child[node, 0])
+                part = block[here]
+            at = node[here]
+            logit = np.einsum("np,np->n", plane[at, 1:], part) + plane[at, 0]
+            node[here] = child[at, (logit > 0.0).astype(np.intp)]
+    return node_of
+
+
+def log_normalised(log_proba):
+    """Return log probabilities whose rows sum to 1; -inf stays."""
+    peak = log_proba.max(axis=1, keepdims=True)
+    total = np.exp(log_proba - peak).sum(axis=1, keepdims=True)
+    return log_proba - (peak + np.log(total))
+
+
+def is_generative(gate):
+    """Return whether a gate models its columns, not only its children."""
+    return bool(getattr(gate, "generative", False))
+
+
+def single_gate(gate):
+    """Return the only gate of a tree of one node; any other gate itself.
+
+    A tree that is a leaf has nothing to choose: a constant gate stands for it.
+    """
+    if not isinstance(gate, GateTree) or len(gate.gates) > 1:
+        return gate
+    return gate.gates[0] if gate.gates else ConstantGate()
+
+
+def softmax_gates(gate):
+    """Return the softmax gates that a gate consists of, none if others are there."""
+    gates = gate.gates if isinstance(gate, GateTree) else [gate]
+    return gates if all(isinstance(g, SoftmaxGate) for g in gates) else []
