@@ -258,12 +258,13 @@ def check_init_name(init):
         )
 
 
-def check_enough_rows(n_samples, n_experts):
-    """Raise a ValueError if there are fewer rows than experts."""
+def check_enough_rows(n_samples, n_experts, what="n_experts"):
+    """Raise a ValueError if there are fewer rows than experts, or leaves."""
     if n_samples < n_experts:
+        fewer = "fewer experts" if what == "n_experts" else "a smaller tree"
         raise ValueError(
             f"n_samples={n_samples} (rows of positive weight) is fewer than "
-            f"n_experts={n_experts}; give more rows or fewer experts."
+            f"{what}={n_experts}; give more rows or {fewer}."
         )
 
 

@@ -292,7 +292,7 @@ class BaseMixtureOfExperts(
         tree, experts, columns, gates, gate_columns = resolve_tree(
             items, view, self._default_expert(), rng, self._n_classes() is not None
         )
-        check_enough_rows(n_samples, len(experts))
+        check_enough_rows(n_samples, len(experts), "n_leaves")
         return Node(
             GateTree(tree, gates, gate_columns, getattr(self, "path_tol", 0.0)),
             experts,

@@ -27,6 +27,7 @@ from skmoe.gates._softmax import SoftmaxGate
 
 __all__ = ["BaseForest"]
 
+NO_TARGET = object()
 OUT_OF_BAG = (
     "oob_score_",
     "oob_log_score_",
@@ -176,7 +177,11 @@ class BaseForest(MetaEstimatorMixin, NestedNames, NamedParameters, BaseEstimator
                 tree.set_params(depth=self._affordable_depth(int((bag > 0).sum())))
             trees.append(tree)
             bags.append(bag)
-        with few_threads(weight.size):
+        with few_threads(weight.size), warnings.catch_warnings():
+            # What a tree reports about itself would say the same of all. Workers
+            # get these filters from here.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.simplefilter("ignore", CollapsedExpertWarning)
             self.estimators_ = Parallel(n_jobs=self.n_jobs, verbose=self.verbose)(
                 delayed(_fit_tree)(tree, X, y, bag)
                 for tree, bag in zip(trees, bags, strict=True)
@@ -186,7 +191,7 @@ class BaseForest(MetaEstimatorMixin, NestedNames, NamedParameters, BaseEstimator
         self.n_iter_ = max(tree.n_iter_ for tree in self.estimators_)
         self.leaf_weights_ = [tree.leaf_weight_ for tree in self.estimators_]
         if self.oob_score:
-            self._judge_out_of_bag(X, y, weight, bags, rng)
+            self._judge_out_of_bag(X, y, weight, bags, rng, keep)
         return self
 
     def _template(self, X=None):
@@ -273,7 +278,9 @@ class BaseForest(MetaEstimatorMixin, NestedNames, NamedParameters, BaseEstimator
     def _laws(self, X, method):
         """Yield each tree's law of the rows of X."""
         check_is_fitted(self, "estimators_")
-        checked = self._validated(X, reset=False)
+        yield from self._laws_of(self._validated(X, reset=False), method)
+
+    def _laws_of(self, checked, method):
         for tree in self.estimators_:
             yield tree._law(checked, method)
 
@@ -329,10 +336,10 @@ class BaseForest(MetaEstimatorMixin, NestedNames, NamedParameters, BaseEstimator
         check_is_fitted(self, "estimators_")
         checked, y = self._validated(X, y, reset=False)
         y = self._encode_target(y)
-        each = [law.log_prob(y) for law in self._laws(checked, "log_prob")]
+        each = [law.log_prob(y) for law in self._laws_of(checked, "log_prob")]
         return np.logaddexp.reduce(each, axis=0) - np.log(len(each))
 
-    def _validated(self, X, y="no_validation", *, reset):
+    def _validated(self, X, y=NO_TARGET, *, reset):
         """Return X, and y where it is given, as the trees take them."""
         tags = get_tags(self).input_tags
         options = {
@@ -341,24 +348,24 @@ class BaseForest(MetaEstimatorMixin, NestedNames, NamedParameters, BaseEstimator
             "ensure_all_finite": "allow-nan" if tags.allow_nan else True,
             "reset": reset,
         }
-        if isinstance(y, str):
+        if y is NO_TARGET:
             return validate_data(self, X, **options)
         X, y = validate_data(self, X, y, multi_output=True, y_numeric=False, **options)
         return X, self._check_target(y)
 
     # -- out of bag ----------------------------------------------------------------
 
-    def _judge_out_of_bag(self, X, y, weight, bags, rng):
+    def _judge_out_of_bag(self, X, y, weight, bags, rng, keep):
         """Set scores and importances from the rows that each tree has not seen."""
         report = judge_out_of_bag(self.estimators_, bags, X, y, weight, rng)
-        self._keep_out_of_bag(report.prediction, y, weight * report.seen)
+        self._score_out_of_bag(report.prediction, y, weight * report.seen)
+        # In the order of the rows given: those without weight have no prediction.
+        prediction = np.full((keep.size, *report.prediction.shape[1:]), np.nan)
+        prediction[keep] = report.prediction
+        setattr(self, self._out_of_bag_name, prediction)
         self.oob_log_score_ = report.log_score
         self.feature_importances_ = report.importances
 
 
 def _fit_tree(tree, X, y, bag):
-    """Fit a tree; what it reports about itself would say the same of all trees."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        warnings.simplefilter("ignore", CollapsedExpertWarning)
-        return tree.fit(X, y, sample_weight=bag)
+    return tree.fit(X, y, sample_weight=bag)

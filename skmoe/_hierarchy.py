@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 from scipy import sparse
 
+from skmoe._arguments import check_enough_rows
 from skmoe._base import BaseMixtureOfExperts
 from skmoe._explain import explain
 from skmoe._hard_tree import harden
@@ -218,6 +219,8 @@ class BaseHierarchy(NestedNames, BaseMixtureOfExperts):
     def _make_node(self, rng, n_samples, shape=None):
         if shape is None:
             shape = self._shape_to_start_with()
+        if shape is None and not self._fixed_leaves():  # before so many are cloned
+            check_enough_rows(n_samples, int(np.prod(self._branchings())), "n_leaves")
         return self._make_tree_node(rng, n_samples, self._items(shape))
 
     def _shape_to_start_with(self):
@@ -307,6 +310,7 @@ class BaseHierarchy(NestedNames, BaseMixtureOfExperts):
         self.leaf_weight_ = like(kind, np.array(best.mass))
         self.skipped_share_ = best.skipped_share
         vars(self).pop("_best_so_far", None)
+        vars(self).pop("growth_", None)
         if self.grow is not None:
             self.growth_ = self._grown
 

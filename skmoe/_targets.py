@@ -6,6 +6,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
 from skmoe._xp import like
+from skmoe.em._law import point
 from skmoe.experts._linear import LinearExpert
 from skmoe.experts._logistic import LogisticExpert
 
@@ -111,7 +112,8 @@ class RegressionMixture(RegressionTarget, RegressorMixin, MultiOutputMixin):
 
     def _point(self, X, method):
         """Return the point of the law that ``pooling`` asks for."""
-        return getattr(self._law(X, method), self.pooling)
+        checked = self._check_new(X, method)
+        return point(self.node_, checked, self.top_k, self.pooling)
 
     def _default_expert(self):
         return LinearExpert()
@@ -188,8 +190,9 @@ class ClassificationMixture(ClassificationTarget, ClassifierMixin):
 
     def _point(self, X, method):
         """Return the class probabilities that ``pooling`` asks for."""
-        distribution = self._law(X, method)
-        return distribution.top1 if self.pooling == "top1" else distribution.mean
+        checked = self._check_new(X, method)
+        name = "top1" if self.pooling == "top1" else "mean"
+        return point(self.node_, checked, self.top_k, name)
 
     def _default_expert(self):
         return LogisticExpert()

@@ -138,6 +138,34 @@ class Tree:
             return Tree([[]])
         return Tree.from_nested(kept)
 
+    def remaining_choices(self, dead: Sequence[int]) -> list[tuple[int, list[int]]]:
+        """Return which gates stay in `without`, and for which of their children.
+
+        Returns
+        -------
+        choices : list of (gate, children)
+            In the order of the new tree's ``inner``; the gate as a position in this
+            tree's ``inner``, its children as positions among siblings.
+        """
+        alive = np.ones(self.n_nodes, dtype=bool)
+        alive[[self.leaves[k] for k in dead]] = False
+        for node in reversed(self.inner):
+            alive[node] = any(alive[child] for child in self.children[node])
+        queue, choices = [0], []
+        for start in queue:  # grows while it is walked: level by level
+            node = start
+            children = self._living(node, alive)
+            while len(children) == 1:  # nothing to choose: its child takes its place
+                node = self.children[node][children[0]]
+                children = self._living(node, alive)
+            if children:
+                choices.append((self.inner.index(node), children))
+                queue += [self.children[node][j] for j in children]
+        return choices
+
+    def _living(self, node: int, alive: Bools) -> list[int]:
+        return [j for j, child in enumerate(self.children[node]) if alive[child]]
+
     def _left_to_right(self, root: int = 0) -> list[int]:
         order, stack = [], [root]
         while stack:

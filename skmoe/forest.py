@@ -87,7 +87,7 @@ class HierarchicalMixtureForestRegressor(
     oob_log_score_ : float
         Their mean log density, in nats per row.
     oob_prediction_ : array of shape (n_samples,) or (n_samples, n_outputs)
-        NaN for rows that are in every bag.
+        NaN for rows that are in every bag, or have no weight.
     feature_importances_ : array of shape (n_features,)
         Log score that shuffling a column costs on out-of-bag rows, as shares of
         the sum, with ``oob_score``.
@@ -153,9 +153,10 @@ class HierarchicalMixtureForestRegressor(
                 return ExpandedExpert(spline, LinearExpert())
         return LinearExpert()
 
-    def _keep_out_of_bag(self, prediction, y, weight):
+    _out_of_bag_name = "oob_prediction_"
+
+    def _score_out_of_bag(self, prediction, y, weight):
         seen = weight > 0
-        self.oob_prediction_ = prediction
         self.oob_score_ = r2_score(
             y[seen], prediction[seen], sample_weight=weight[seen]
         )
@@ -218,7 +219,7 @@ class HierarchicalMixtureForestClassifier(
     oob_log_score_ : float
         Their mean log density, in nats per row.
     oob_decision_function_ : array of shape (n_samples, n_classes)
-        NaN for rows that are in every bag.
+        NaN for rows that are in every bag, or have no weight.
     feature_importances_ : array of shape (n_features,)
         Log score that shuffling a column costs on out-of-bag rows, as shares of
         the sum, with ``oob_score``.
@@ -296,9 +297,10 @@ class HierarchicalMixtureForestClassifier(
     def _strata(self, y):
         return [np.flatnonzero(y == code) for code in range(self.classes_.size)]
 
-    def _keep_out_of_bag(self, prediction, y, weight):
+    _out_of_bag_name = "oob_decision_function_"
+
+    def _score_out_of_bag(self, prediction, y, weight):
         seen = weight > 0
-        self.oob_decision_function_ = prediction
         self.oob_score_ = accuracy_score(
             y[seen], prediction[seen].argmax(axis=1), sample_weight=weight[seen]
         )

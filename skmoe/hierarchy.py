@@ -109,7 +109,8 @@ class HierarchicalMixtureOfExpertsRegressor(TopPath, RegressionMixture, BaseHier
         each tree on the way.
     node_ : the engine's node of gates and experts
     n_iter_ : int
-        Passes over the rows of the winning start.
+        Passes over the rows of the winning start: those of the race, of the run to
+        convergence and of runs after pruning; of a grown tree those of its last run.
     converged_ : bool
     objective_trace_ : array of shape (n_passes,)
         Penalised log-likelihood (nats) of each pass of its long run. With
@@ -248,7 +249,8 @@ class HierarchicalMixtureOfExpertsClassifier(
         each tree on the way.
     node_ : the engine's node of gates and experts
     n_iter_ : int
-        Passes over the rows of the winning start.
+        Passes over the rows of the winning start: those of the race, of the run to
+        convergence and of runs after pruning; of a grown tree those of its last run.
     converged_ : bool
     objective_trace_ : array of shape (n_passes,)
         Penalised log-likelihood (nats) of each pass of its long run. With

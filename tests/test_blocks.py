@@ -9,6 +9,7 @@ from skmoe._blocks import (
     half_products,
     row_blocks,
     solve_psd,
+    solve_psd_stack,
     unpack_grams,
 )
 
@@ -145,3 +146,147 @@ def test_solve_leaves_its_arguments_alone(rng):
         solve_psd(matrix, right)
         np.testing.assert_array_equal(matrix, kept[0])
         np.testing.assert_array_equal(right, kept[1])
+
+
+def stack_of(rng, kinds, p=5):
+    """Return matrices of the given kinds: all have a solution for ``A @ x``."""
+    return np.stack([system_of(rng, kind, p) for kind in kinds])
+
+
+def system_of(rng, kind, p):
+    A = rng.normal(size=(p, 4 * p))
+    if kind == "twins":
+        A[-1] = A[0]
+    elif kind == "rank one":
+        A = np.outer(rng.normal(size=p), rng.normal(size=4 * p))
+    elif kind == "dull":
+        A[1] = 0.0
+    elif kind == "scaled":
+        A *= np.logspace(-40, 40, p)[:, None]
+    elif kind == "nearly":
+        A[-1] = A[0] + 1e-7 * A[-1]
+    elif kind == "empty":
+        A *= 0.0
+    return A @ A.T
+
+
+def right_of(matrices, rng, n_right):
+    """Return right sides whose solutions are of one size in units of the columns."""
+    scale = np.sqrt(np.diagonal(matrices, axis1=1, axis2=2))[:, :, None]
+    x = rng.normal(size=(*scale.shape[:2], n_right))
+    return matrices @ np.divide(x, scale, out=np.zeros_like(x), where=scale > 0.0)
+
+
+SYSTEMS = ["regular", "scaled", "twins", "rank one", "dull", "nearly", "empty"]
+STACKS = [
+    ["regular"],
+    ["regular", "regular", "scaled"],
+    ["regular", "twins", "scaled"],
+    ["empty", "empty"],
+    SYSTEMS,
+    SYSTEMS[::-1],
+]
+
+
+@pytest.mark.parametrize("kinds", STACKS, ids="-".join)
+@pytest.mark.parametrize("n_right", [1, 3])
+def test_a_stack_of_systems_is_solved_one_by_one(rng, kinds, n_right):
+    """Regular, badly scaled and singular ones side by side, to 1e-13 of a step."""
+    matrices = stack_of(rng, kinds)
+    right = right_of(matrices, rng, n_right)
+    kept = matrices.copy(), right.copy()
+    found = solve_psd_stack(matrices, right)
+    assert found.shape == right.shape
+    for kind, matrix, rhs, ours in zip(kinds, matrices, right, found, strict=True):
+        theirs = solve_psd(matrix, rhs)
+        # In units of the columns, as the systems are solved.
+        scale = np.sqrt(np.diagonal(matrix))[:, None]
+        size = np.abs(scale * theirs).max()
+        np.testing.assert_allclose(
+            scale * ours, scale * theirs, rtol=0.0, atol=1e-13 * size, err_msg=kind
+        )
+    np.testing.assert_array_equal(matrices, kept[0])
+    np.testing.assert_array_equal(right, kept[1])
+
+
+@pytest.mark.parametrize("distance", [1e-2, 1e-4, 1e-5, 1e-6, 1e-8])
+def test_nearly_equal_columns_on_either_side_of_the_threshold(rng, distance):
+    """Factor or eigenvectors: what is solved for is met all the same."""
+    A = rng.normal(size=(5, 20))
+    A[-1] = A[0] + distance * A[-1]
+    matrices = np.stack([A @ A.T, np.eye(5)])
+    right = right_of(matrices, rng, 2)
+    found = solve_psd_stack(matrices, right)
+    np.testing.assert_allclose(matrices @ found, right, rtol=0.0, atol=1e-8)
+    assert np.abs(found).max() < 1e3
+    # What cannot be told apart is shared; what can be is not.
+    apart = np.abs(found[0, 0] - found[0, -1]).min()
+    assert apart < 1e-3 if distance < 1e-5 else apart > 0.1
+
+
+def test_singular_systems_do_not_cost_the_others_their_batch(rng, monkeypatch):
+    """A dull column is seen at once, and its system alone is taken out."""
+    calls = []
+
+    def counted(matrix, right):
+        calls.append(1)
+        return solve_psd(matrix, right)
+
+    monkeypatch.setattr("skmoe._blocks.solve_psd", counted)
+    for kinds, n_calls in (
+        (["regular", "scaled", "regular"], 0),
+        (["regular", "dull", "regular", "empty"], 2),
+        (["regular", "nearly"], 1),
+    ):
+        matrices = stack_of(rng, kinds)
+        calls.clear()
+        solve_psd_stack(matrices, right_of(matrices, rng, 1))
+        assert len(calls) == n_calls
+
+
+def test_a_singular_neighbour_leaves_the_others_alone(rng):
+    matrices = stack_of(rng, ["regular", "scaled", "regular"])
+    right = right_of(matrices, rng, 2)
+    alone = solve_psd_stack(matrices, right)
+    for kind in ("twins", "empty", "dull"):
+        more = np.concatenate([stack_of(rng, [kind]), matrices])
+        rhs = np.concatenate([np.zeros((1, 5, 2)), right])
+        among = solve_psd_stack(more, rhs)
+        np.testing.assert_array_equal(among[0], 0.0)
+        np.testing.assert_allclose(among[1:], alone, rtol=1e-9)
+
+
+def test_stacked_solutions_of_singular_systems_have_least_norm(rng):
+    matrices = stack_of(rng, ["twins", "regular", "dull"])
+    right = right_of(matrices, rng, 2)
+    found = solve_psd_stack(matrices, right)
+    np.testing.assert_allclose(matrices @ found, right, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(found[0, 0], found[0, -1], rtol=1e-7)
+    np.testing.assert_array_equal(found[2, 1], 0.0)
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e-60, 1e60, 1e150])
+def test_a_stack_in_any_unit(rng, scale):
+    matrices = stack_of(rng, ["regular", "regular", "twins"])
+    right = right_of(matrices, rng, 1)
+    plain = solve_psd_stack(matrices, right)
+    found = solve_psd_stack(scale * matrices, scale * right)
+    np.testing.assert_allclose(found, plain, rtol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 2), (3, 0, 2), (2, 4, 0)])
+def test_an_empty_stack(shape):
+    k, p, _ = shape
+    matrices = np.broadcast_to(np.eye(p), (k, p, p))
+    assert solve_psd_stack(matrices, np.zeros(shape)).shape == shape
+
+
+def test_an_indefinite_system_of_a_stack_does_not_run_away(rng):
+    """Rounding may leave a gram with a negative eigenvalue: it gets no say."""
+    vector = np.array([[1.0, 2.0, -1.0]])
+    matrix = vector.T @ vector - 1e-14 * np.eye(3)
+    with pytest.raises(np.linalg.LinAlgError):
+        np.linalg.cholesky(matrix)
+    found = solve_psd_stack(np.stack([matrix, np.eye(3)]), np.ones((2, 3, 1)))
+    assert np.abs(found[0]).max() < 2.0
+    np.testing.assert_allclose(found[1], 1.0, rtol=1e-14)

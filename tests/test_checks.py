@@ -4,12 +4,19 @@ import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skmoe import MixtureOfExpertsClassifier, MixtureOfExpertsRegressor
+from skmoe import (
+    HierarchicalMixtureOfExpertsClassifier,
+    HierarchicalMixtureOfExpertsRegressor,
+    MixtureOfExpertsClassifier,
+    MixtureOfExpertsRegressor,
+)
 from skmoe.experts import EstimatorExpert, LinearExpert, LogisticExpert
 from skmoe.gates import ConstantGate, GaussianGate
 
 # The checks fit a few rows of noise, or with max_iter=1.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+# So few rows that a leaf of a tree may be left without any.
+few_rows = pytest.mark.filterwarnings("ignore::skmoe.exceptions.CollapsedExpertWarning")
 
 # Array libraries and devices that this machine does not have to have. What is
 # asked of them is asked of array-api-strict and of torch on the CPU as well.
@@ -18,6 +25,10 @@ ABSENT = ("cupy", "dpnp", "cuda", "mps", "xpu")
 Regressor, Classifier = MixtureOfExpertsRegressor, MixtureOfExpertsClassifier
 # One start: a fit of the checks' few rows then takes milliseconds.
 QUICK = {"n_experts": 2, "init": "kmeans", "random_state": 0}
+TreeRegressor = HierarchicalMixtureOfExpertsRegressor
+TreeClassifier = HierarchicalMixtureOfExpertsClassifier
+SHORT = {"init": "kmeans", "random_state": 0, "max_iter": 12}
+TREE = [("line", LinearExpert()), [("ridge", Ridge()), ("flat", Ridge(alpha=100.0))]]
 MIXED = [("line", LinearExpert()), ("ridge", Ridge()), ("flat", Ridge(alpha=100.0))]
 ALL_CHECKS = [
     Regressor(**QUICK),
@@ -112,6 +123,36 @@ def test_passes_all_checks(estimator, check):
 
 @checks(BEHAVIOUR_CHECKS, only=BEHAVIOUR)
 def test_variant_passes_the_checks_of_behaviour(estimator, check):
+    check(estimator)
+
+
+TREE_CHECKS = [TreeRegressor(**SHORT), TreeClassifier(LogisticExpert(9.0), **SHORT)]
+TREE_BEHAVIOUR_CHECKS = [
+    TreeRegressor(TREE, max_iter=30),
+    TreeRegressor(branching=[2, 3], pooling="top1", **SHORT),
+    TreeRegressor(path_tol=0.01, gate=GaussianGate(), **SHORT),
+    TreeRegressor(grow="posterior", max_leaves=3),
+    TreeClassifier([[LogisticExpert(9.0), LogisticExpert(9.0)], LogisticExpert(9.0)]),
+    TreeClassifier(LogisticExpert(9.0), pooling="vote", top_k=2, **SHORT),
+    TreeClassifier(LogisticExpert(9.0), grow="fritsch", max_leaves=3),
+]
+
+
+@few_rows
+@checks(TREE_CHECKS)
+def test_tree_passes_all_checks(estimator, check):
+    check(estimator)
+
+
+@few_rows
+@checks(TREE_BEHAVIOUR_CHECKS, only=BEHAVIOUR)
+def test_variant_of_a_tree_passes_the_checks_of_behaviour(estimator, check):
+    check(estimator)
+
+
+@few_rows
+@checks([TreeRegressor(), TreeClassifier()], only=SEARCH)
+def test_trees_by_default_pass_the_checks_of_their_search(estimator, check):
     check(estimator)
 
 

@@ -294,3 +294,34 @@ def test_repr_and_length(single, classes):
         "MixtureDistribution(n_samples=7, n_experts=3, family=Gaussian)"
     )
     assert "family=Categorical" in repr(classes)
+
+
+@pytest.mark.parametrize("name", ["single", "multi", "classes"])
+def test_top1_follows_the_expert_it_is_told(name, request, rng):
+    """The end of a tree's most probable path need not be the most probable leaf."""
+    law = request.getfixturevalue(name)
+    parts = (law.log_gate, law.params, law.dispersions, law.likelihoods)
+    rows, best = np.arange(N_ROWS), law.log_gate.argmax(axis=1)
+    assert_array_equal(law.top1, law.means[rows, best])
+    winner = rng.integers(0, N_EXPERTS, N_ROWS)
+    assert (winner != best).any()
+    told = MixtureDistribution(*parts, winner=winner)
+    for i in rows:
+        assert_array_equal(told.top1[i], law.means[i, winner[i]])
+    # Nothing else is another law for it.
+    for other in ("mean", "variance", "mode", "skipped_share"):
+        assert_array_equal(getattr(told, other), getattr(law, other), err_msg=other)
+    y = law.sample(1, random_state=0)[0]
+    assert_array_equal(told.log_prob(y), law.log_prob(y))
+
+
+def test_skipped_share_counts_what_was_not_evaluated(single):
+    assert single.skipped_share == 0.0
+    log_gate = np.array(single.log_gate)
+    log_gate[0, 1:], log_gate[3, 2] = -np.inf, -np.inf
+    log_gate[5, 0] = -1000.0  # improbable is not skipped
+    parts = (single.params, single.dispersions, single.likelihoods)
+    law = MixtureDistribution(log_gate, *parts)
+    assert law.skipped_share == pytest.approx(3 / (N_ROWS * N_EXPERTS))
+    assert isinstance(law.skipped_share, float)
+    assert_array_equal(law.top1[0], single.means[0, 0])

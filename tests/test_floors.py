@@ -29,8 +29,8 @@ FLOORS = {
     ],
     3: [
         "em._segments em._starts em._tree_split em._tree_starts em._monitor "
-        "em._accelerate em._node em._node_problem em._fused em._paths em._loop em._search em._build "
-        "em._law em._ridge em._stack em._tend em._fit em._grow em"
+        "em._accelerate em._node em._node_problem em._fused em._paths em._loop "
+        "em._search em._build em._law em._ridge em._stack em._tend em._fit em._grow em"
     ],
     4: [
         "_arguments _callbacks _fitted _composition _tree_arguments _targets _base "

@@ -10,6 +10,7 @@ from scipy import sparse
 from sklearn.base import clone
 
 from skmoe._blocks import Design
+from skmoe._tree import Tree
 from skmoe.em._fused import FusedNode
 from skmoe.em._node import Node, hard_assignment, posterior, take_columns
 from skmoe.em._node_problem import NodeProblem
@@ -29,6 +30,7 @@ from skmoe.gates._tree_kernel import TreeKernel
 __all__ = [
     "assignment",
     "build_problem",
+    "carry_over",
     "differ",
     "gate_columns",
     "innermost_expert",
@@ -232,6 +234,29 @@ def write_back(problem: FusedNode | NodeProblem, node: Node) -> None:
         gate.parameters = problem.gate.coef[:, 0]
     else:
         gate.kernel_ = copy.copy(problem.gate)
+
+
+def carry_over(problem: FusedNode, node: Node, dead: Sequence[int]) -> None:
+    """Give a problem without some leaves the parameters of a fitted node.
+
+    Both stand on the same rows, and so on the same designs.
+    """
+    gate: Any = node.gate
+    tree: Tree = gate.tree
+    alive = np.setdiff1d(np.arange(tree.n_leaves), dead)
+    kernels = [innermost_expert(node.experts[k][1]).kernel_ for k in alive]
+    for name in ("coef", "variance"):
+        if hasattr(problem.experts, name):
+            parts = [getattr(kernel, name) for kernel in kernels]
+            setattr(problem.experts, name, np.concatenate(parts))
+    coefs = []
+    for i, children in tree.remaining_choices(dead):
+        coef = gate.gates[i].kernel_.coef[children]
+        coefs.append(coef - coef.mean(axis=0))
+    if isinstance(problem.gate, TreeKernel):
+        problem.gate.join(coefs)
+    elif coefs:
+        problem.gate.coef = coefs[0]
 
 
 def start_data(

@@ -278,7 +278,9 @@ class Grower:
             return
         parallel = Parallel(n_jobs=self.options.n_jobs, prefer="threads")
         tried = parallel(delayed(_trial)(*trial) for trial in trials)
-        gains = [trial for trial in tried if trial is not None and trial[0] > 0.0]
+        # A short trial may end below the leaf that it replaces: the criterion, not
+        # the sign of a gain, says when to stop.
+        gains = [trial for trial in tried if trial is not None]
         yield from sorted(gains, key=lambda trial: trial[0], reverse=True)
 
 

@@ -5,14 +5,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skmoe._blocks import row_blocks
 from skmoe.distribution import MixtureDistribution
 from skmoe.em._node import Node, take_columns
 from skmoe.experts._expanded import ExpandedExpert
 from skmoe.gates._tree import GateTree
 
-__all__ = ["keep_top", "law", "top_means"]
+__all__ = ["keep_top", "law", "point", "top_means"]
 
 Array = NDArray[np.float64]
+
+POINT_ROWS = 16_384
 
 
 def keep_top(log_gate: Array, top_k: int | None) -> Array:
@@ -52,6 +55,15 @@ def law(node: Node, X: Any, top_k: int | None = None) -> MixtureDistribution:
         [expert.likelihood for expert in experts],
         winner=_winner(node, X, top_k),
     )
+
+
+def point(node: Node, X: Any, top_k: int | None, name: str) -> Array:
+    """Return a point of the law of each row, such as its mean, block by block.
+
+    Rows times experts is more than one wants in memory at a time.
+    """
+    blocks = row_blocks(X.shape[0], POINT_ROWS)
+    return np.concatenate([getattr(law(node, X[b], top_k), name) for b in blocks])
 
 
 def _winner(node: Node, X: Any, top_k: int | None) -> NDArray[np.intp] | None:

@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 # better than extrapolations of the local curvature.
 FINISH_GAIN = 0.03
 # Passes of the first round on fixed paths; each later round has twice as many.
-FIRST_ROUND = 8
+FIRST_ROUND = 12
 
 
 class Problem(Protocol):

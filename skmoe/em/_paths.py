@@ -30,6 +30,8 @@ Bools = NDArray[np.bool_]
 # products outweigh the calls.
 LEAVES_A_BLOCK = 4
 PATH_ROWS = (256, 2048)
+# Share of the rows that may change their leaf before they are sorted anew.
+FEW_MOVED = 0.1
 
 
 @dataclass
@@ -124,14 +126,19 @@ class PathNode(FusedNode):
     def refresh(self) -> None:
         """Sort the rows by their leaves and choose the paths of each block."""
         log_tol = float(np.log(self.path_tol))
-        best = np.empty(self.weight.size, dtype=np.intp)
+        leaf = np.empty(self.weight.size, dtype=np.intp)
         if not self.blocks:
             self._sort(np.zeros(self.weight.size, dtype=np.intp))
-        # Where the rows lie now they share most of their paths already.
+        found = []
         for rows in self._row_blocks():
-            _, nodes = self.gate.walk(self._sorted[-1][:, rows], log_tol)
-            best[self.order[rows]] = nodes
-        self._sort(self._number[best])
+            active, nodes = self.gate.walk(self._sorted[-1][:, rows], log_tol)
+            leaf[self.order[rows]] = self._number[nodes]
+            found.append((rows, active))
+        if self.blocks and np.mean(leaf != self._leaf) < FEW_MOVED:
+            # Where the rows lie they still share their paths.
+            self.blocks = [self._block(rows, active) for rows, active in found]
+            return
+        self._sort(leaf)
         self.blocks = [
             self._block(rows, self.gate.walk(self._sorted[-1][:, rows], log_tol)[0])
             for rows in self._row_blocks()
@@ -156,6 +163,7 @@ class PathNode(FusedNode):
 
     def _sort(self, leaf: Ints) -> None:
         """Put rows of the same leaf, and leaves of the same branch, together."""
+        self._leaf = leaf
         self.order = np.argsort(leaf, kind="stable")
         self._sorted = [
             np.ascontiguousarray(group.matrix[:, self.order]) for group in self.groups

@@ -301,7 +301,7 @@ def polish(
     on_pass: Callable[[Run, float], bool] | None = None,
 ) -> Run:
     """Let a run that was cut short go on; its trace grows."""
-    left = max_iter - len(run.trace)
+    left = max_iter - run.n_passes
     if run.converged or run.stopped or left <= 0 or run.failed:
         return run
     before = run.trace

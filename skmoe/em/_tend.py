@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmoe._tree import Tree
-from skmoe.em._build import build_problem, write_back
+from skmoe.em._build import build_problem, carry_over, write_back
+from skmoe.em._fused import FusedNode
 from skmoe.em._node import Node
 from skmoe.em._search import Run, begin, finish
 from skmoe.em._starts import Start
@@ -114,13 +115,15 @@ def _prune(
     row = min(1.0, float(weight.sum()) / weight.size)
     n_leaves = tree.n_leaves
     while 0 < dead.size < tree.n_leaves:
-        node.log_prob(X, y)
-        alive = np.setdiff1d(np.arange(tree.n_leaves), dead)
-        kept = np.array(node.resp)[alive]
-        kept += 1e-300  # rows that only dead leaves answered for
-        kept /= kept.sum(axis=0)
         tree = tree.without(dead.tolist())
-        node, best = _refit(fresh(tree), kept, *rows, options)
+        smaller = fresh(tree)
+        problem = build_problem(smaller, *rows)
+        if isinstance(problem, FusedNode):
+            carry_over(problem, node, dead.tolist())
+            run = Run("pruned", -np.inf, problem.state(), np.zeros(0))
+        else:
+            run = begin(problem, Start("pruned", _without(node, dead, X, y), 4))
+        node, best = _run_on(smaller, problem, run, options)
         dead = np.flatnonzero(best.mass < row)
     if tree.n_leaves < n_leaves:
         warnings.warn(
@@ -130,6 +133,15 @@ def _prune(
             stacklevel=6,
         )
     return node, best
+
+
+def _without(node: Node, dead: NDArray[np.intp], X: Any, y: Array) -> Array:
+    """Return the responsibilities of the leaves that live, for every row."""
+    node.log_prob(X, y)
+    kept = np.delete(np.array(node.resp), dead, axis=0)
+    kept += 1e-300  # rows that only dead leaves answered for
+    kept /= kept.sum(axis=0)
+    return kept
 
 
 def _refit(
@@ -144,6 +156,11 @@ def _refit(
     """Run EM on a fresh node from given responsibilities."""
     problem = build_problem(node, X, y, weight, n_classes)
     run = begin(problem, Start("revived", np.ascontiguousarray(resp), 4))
+    return _run_on(node, problem, run, options)
+
+
+def _run_on(node: Node, problem: Any, run: Run, options: Any) -> tuple[Node, Run]:
+    """Take a run to its end, and the node with it."""
     run = finish(problem, [run], **options.long_run(problem))[0]
     problem.restore(run.state)
     problem.e_step()

@@ -55,7 +55,11 @@ class TreeKernel:
         self.n_experts = tree.n_leaves
         self.coef = np.zeros((self.n_score_rows, penalised.size))
         inner = np.array(tree.inner, dtype=np.intp)
+        self._arity = np.array([len(some) for some in tree.children])
         self._rows_of_node = np.zeros((tree.n_nodes, self._widest()), dtype=np.intp)
+        self._children = np.zeros_like(self._rows_of_node)
+        for node in tree.inner:
+            self._children[node, : self._arity[node]] = tree.children[node]
         for (b, gates), (_, count, _, rows) in zip(
             self.plan.groups, self._groups(), strict=True
         ):
@@ -190,38 +194,37 @@ class TreeKernel:
         best : array of int of shape (n_rows,)
             The node of the leaf at the end of that path.
         """
-        n_rows = design.shape[1]
         active = np.zeros(self.tree.n_nodes, dtype=bool)
-        best = np.zeros(n_rows, dtype=np.intp)
-        level = {0: np.zeros(n_rows)}
-        while level:
-            nodes = [node for node in level if self.tree.children[node]]
-            active[list(level)] = True
-            below = {}
-            for b in {len(self.tree.children[node]) for node in nodes}:
-                some = [n for n in nodes if len(self.tree.children[n]) == b]
-                below |= self._walk_level(some, b, level, design, log_tol, best)
-            level = below
+        best = np.zeros(design.shape[1], dtype=np.intp)
+        nodes, reach = np.zeros(1, dtype=np.intp), np.zeros((1, design.shape[1]))
+        while nodes.size:
+            active[nodes] = True
+            below = [(nodes[:0], reach[:0])]
+            for b, _ in self.plan.groups:
+                here = self._arity[nodes] == b
+                if here.any():
+                    level = (nodes[here], reach[here])
+                    below.append(self._walk_level(*level, b, design, log_tol, best))
+            nodes = np.concatenate([found for found, _ in below])
+            reach = np.concatenate([log_reach for _, log_reach in below])
         return active, best
 
-    def _walk_level(self, nodes, b, level, design, log_tol, best):
-        """Return the log reach of the children that are followed; moves best."""
+    def _walk_level(self, nodes, reach, b, design, log_tol, best):
+        """Return the children that are followed and their log reach; moves best."""
         rows = self._rows_of_node[nodes, :b].T.ravel()
-        logit = (self.coef[rows] @ design).reshape(b, len(nodes), -1)
+        logit = (self.coef[rows] @ design).reshape(b, nodes.size, -1)
         log_gate = log_softmax_first(logit)[0]
-        log_reach = log_gate + np.stack([level[node] for node in nodes])
-        highest = log_reach.max(axis=2)
-        winner = log_gate.argmax(axis=0)
-        below = {}
-        for i, node in enumerate(nodes):
-            here = np.flatnonzero(best == node)
-            children = np.array(self.tree.children[node], dtype=np.intp)
-            best[here] = children[winner[i, here]]
-            chosen = set(best[here].tolist())
-            for j, child in enumerate(self.tree.children[node]):
-                if highest[j, i] >= log_tol or child in chosen:
-                    below[child] = log_reach[j, i]
-        return below
+        log_reach = (log_gate + reach).transpose(1, 0, 2)
+        children = self._children[nodes, :b]
+        place = np.full(self.tree.n_nodes, -1)
+        place[nodes] = np.arange(nodes.size)
+        mine = np.flatnonzero(place[best] >= 0)
+        at = place[best[mine]]
+        best[mine] = children[at, log_gate[:, at, mine].argmax(axis=0)]
+        chosen = np.zeros(self.tree.n_nodes, dtype=bool)
+        chosen[best[mine]] = True
+        kept = (log_reach.max(axis=2) >= log_tol) | chosen[children]
+        return children[kept], log_reach[kept]
 
     def take(self, half_grams, score, total_weight):
         """Receive the sums of one pass over all rows."""
@@ -271,6 +274,14 @@ class TreeKernel:
     @parameters.setter
     def parameters(self, value):
         self.coef = np.array(value).reshape(self.coef.shape)
+
+    def join(self, coefs):
+        """Take over the coefficients of each gate, as `split` returns them."""
+        for (_, gates), (b, count, _, rows) in zip(
+            self.plan.groups, self._groups(), strict=True
+        ):
+            some = np.stack([coefs[gate] for gate in gates], axis=1)
+            self.coef[rows] = some.reshape(b * count, -1)
 
     def split(self):
         """Return the coefficients of each gate, in the order of ``tree.inner``.

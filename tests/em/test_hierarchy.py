@@ -881,6 +881,20 @@ def test_start_follows_the_responsibilities_given():
     np.testing.assert_allclose(paths.mass, dense.mass, rtol=0.05)
 
 
+def test_a_start_keeps_the_best_path_however_improbable():
+    """No leaf has as much as the tolerance: each row follows its best one."""
+    X = staircase()[0]
+    resp = np.full((16, len(X)), 0.05)
+    order = np.argsort(np.argsort(X[:, 0])) * 16 // len(X)
+    resp[order, np.arange(len(X))] = 0.25
+    paths = path_problem(0.3)
+    paths.start(resp, 1)
+    assert active_leaves(paths)[order, np.arange(len(X))].all()
+    assert paths.skipped_share > 0.5
+    paths.refresh()
+    assert np.isfinite(objective(paths))
+
+
 def test_start_does_not_depend_on_what_ran_before():
     paths = path_problem(0.01)
     first = paths.parameters
