@@ -68,7 +68,7 @@ class BaseForest(MetaEstimatorMixin, NestedNames, NamedParameters, BaseEstimator
         ],
         "path_tol": [Interval(Real, 0, 1, closed="left")],
         "init": [str],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "tol": [Interval(Real, 0, None, closed="left")],
         "oob_score": ["boolean"],
         "random_state": ["random_state"],
@@ -89,7 +89,7 @@ class BaseForest(MetaEstimatorMixin, NestedNames, NamedParameters, BaseEstimator
         max_samples=None,
         path_tol=0.0,
         init="tree",
-        max_iter=8,
+        max_iter=None,
         tol=1e-4,
         oob_score=False,
         random_state=None,
@@ -209,7 +209,7 @@ class BaseForest(MetaEstimatorMixin, NestedNames, NamedParameters, BaseEstimator
             init=self.init,
             n_init=1,
             prune=False,
-            max_iter=self.max_iter,
+            max_iter=self.max_iter or self._default_passes,
             tol=self.tol,
         )
 

@@ -65,9 +65,9 @@ class HierarchicalMixtureForestRegressor(
         Leave out subtrees that a row reaches with less probability.
     init : str, default="tree"
         Kind of start of each tree.
-    max_iter : int, default=8
-        Passes of EM over the bag of each tree. Where experts are a pipeline, EM
-        runs with plain experts first, for up to 20 cheap passes.
+    max_iter : int or None, default=None
+        Passes of EM over the bag of each tree; None: 8. Where experts are a
+        pipeline, EM runs with plain experts first, for as many cheap passes.
     tol : float, default=1e-4
         Stop earlier when the gain to be expected falls below so many nats per row.
     oob_score : bool, default=False
@@ -111,6 +111,7 @@ class HierarchicalMixtureForestRegressor(
     """
 
     _tree_class = HierarchicalMixtureOfExpertsRegressor
+    _default_passes = 8
 
     def predict(self, X, return_std=False):
         """Predict the expected response.
@@ -196,9 +197,9 @@ class HierarchicalMixtureForestClassifier(
         Leave out subtrees that a row reaches with less probability.
     init : str, default="tree"
         Kind of start of each tree.
-    max_iter : int, default=8
-        Passes of EM over the bag of each tree. Where experts are a pipeline, EM
-        runs with plain experts first, for up to 20 cheap passes.
+    max_iter : int or None, default=None
+        Passes of EM over the bag of each tree; None: 20. Where experts are a
+        pipeline, EM runs with plain experts first, for as many cheap passes.
     tol : float, default=1e-4
         Stop earlier when the gain to be expected falls below so many nats per row.
     oob_score : bool, default=False
@@ -243,6 +244,7 @@ class HierarchicalMixtureForestClassifier(
     """
 
     _tree_class = HierarchicalMixtureOfExpertsClassifier
+    _default_passes = 20  # a logistic expert takes one Newton step in each
 
     def predict(self, X):
         """Predict the class of each row.

@@ -653,32 +653,36 @@ def test_columns_without_much_in_them(kind, dull):
 
 # -- which experts, which gates ----------------------------------------------------
 
+# (rows, columns): (knots, degree) of the splines
 DEFAULTS = {
-    (2000, 16): 2,
-    (2000, 17): 1,
-    (2000, 25): 1,
+    (2000, 12): (4, 2),
+    (2001, 12): (3, 2),
+    (2000, 16): (3, 2),
+    (2000, 17): (3, 1),
+    (2000, 25): (3, 1),
     (2000, 26): None,
-    (120, 2): 2,
-    (119, 2): 1,
-    (120, 3): 1,
+    (160, 2): (4, 2),
+    (120, 2): (3, 2),
+    (119, 2): (3, 1),
+    (120, 3): (3, 1),
     (120, 4): None,
     (30, 1): None,
-    (100_000, 3): 2,
+    (100_000, 3): (3, 2),
 }
 
 
-@pytest.mark.parametrize(("shape", "degree"), DEFAULTS.items())
-def test_default_experts_suit_rows_and_columns(shape, degree):
+@pytest.mark.parametrize(("shape", "spline"), DEFAULTS.items())
+def test_default_experts_suit_rows_and_columns(shape, spline):
     """At most 50 columns, each with 20 rows to it."""
     expert = Regressor()._default_experts(np.broadcast_to(0.0, shape))
-    if degree is None:
+    if spline is None:
         assert type(expert) is LinearExpert
         return
     assert type(expert) is ExpandedExpert
-    assert expert.transformer.degree == degree
+    transformer = expert.transformer
+    assert (transformer.n_knots, transformer.degree) == spline
     X = np.random.default_rng(0).normal(size=(60, shape[1]))
-    n_columns = clone(expert.transformer).fit(X).n_features_out_
-    assert n_columns <= min(50, shape[0] / 20)
+    assert clone(transformer).fit(X).n_features_out_ <= min(50, shape[0] / 20)
 
 
 @pytest.mark.parametrize(

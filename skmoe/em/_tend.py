@@ -63,8 +63,7 @@ def tend(
     row = min(1.0, float(weight.sum()) / weight.size)
     dead = np.flatnonzero(best.mass < row)
     gate = single_gate(node.gate)
-    unpruned = isinstance(gate, GateTree) and not options.prune
-    if dead.size == 0 or best.stopped or unpruned:
+    if dead.size == 0 or best.stopped or not options.prune:
         _announce_collapse(node)
         return node, best
     if isinstance(gate, GateTree) and not named:
