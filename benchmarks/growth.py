@@ -137,7 +137,7 @@ def main():
     title = f"{options.leaves} leaves; log score in nats a row (standard error)"
     print_table([shown(row) for row in rows], COLUMNS, title)
     targets = check_targets(rows)
-    settings = {key: value for key, value in vars(options).items() if key != "dir"}
+    settings = {k: v for k, v in vars(options).items() if k not in ("dir", "json")}
     write_json(
         options.json, {"settings": settings, "rows": rows, "targets": targets.rows}
     )
