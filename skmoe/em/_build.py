@@ -36,6 +36,7 @@ __all__ = [
     "innermost_expert",
     "is_native",
     "plain_node",
+    "settle",
     "start_data",
     "write_back",
 ]
@@ -234,6 +235,13 @@ def write_back(problem: FusedNode | NodeProblem, node: Node) -> None:
         gate.parameters = problem.gate.coef[:, 0]
     else:
         gate.kernel_ = copy.copy(problem.gate)
+
+
+def settle(problem: FusedNode | NodeProblem, node: Node, state: Any) -> None:
+    """Go to the parameters of a run and give them to the node it stands for."""
+    problem.restore(state)
+    problem.e_step()
+    write_back(problem, node)
 
 
 def carry_over(problem: FusedNode, node: Node, dead: Sequence[int]) -> None:

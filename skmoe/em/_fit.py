@@ -12,8 +12,8 @@ from skmoe.em._build import (
     differ,
     is_native,
     plain_node,
+    settle,
     start_data,
-    write_back,
 )
 from skmoe.em._fused import FusedNode
 from skmoe.em._node import Node, take_columns
@@ -212,9 +212,7 @@ def _search_and_climb(
         on_pass=options.on_pass(problem, node),
         **options.long_run(problem),
     )
-    problem.restore(best.state)
-    problem.e_step()
-    write_back(problem, node)
+    settle(problem, node, best.state)
     return SearchReport.from_runs(runs, others), best
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
 
 from skmoe._tree import Tree
-from skmoe.em._build import build_problem, start_data, write_back
+from skmoe.em._build import build_problem, settle, start_data
 from skmoe.em._fit import FitOptions
 from skmoe.em._node import Node, posterior
 from skmoe.em._ridge import choose_ridges, content_folds, copy_ridges
@@ -30,7 +30,6 @@ from skmoe.gates._tree import GateTree
 __all__ = ["GrowthOptions", "GrowthStep", "grow_node"]
 
 Array = NDArray[np.float64]
-Ints = NDArray[np.intp]
 Rows = tuple[Any, Array, Array, int | None]
 # Gain of the likelihood (nats), the leaf, the shares of its children.
 Trial = tuple[float, int, Array]
@@ -227,9 +226,7 @@ class Grower:
         run = continue_run(
             problem, run, passes, long_run["exact"], long_run["acceleration"]
         )
-        problem.restore(run.state)
-        problem.e_step()
-        write_back(problem, node)
+        settle(problem, node, run.state)
         resp, log_prob = posterior(node.conditional(self.rows[0], self.rows[1]))
         log_lik = float(self.rows[2] @ log_prob)
         step = GrowthStep(tree.n_leaves, log_lik, self._criterion(node, log_lik), split)
@@ -323,16 +320,15 @@ def _trial(
     row = min(1.0, float(weight.sum()) / weight.size)
     if float(mass.sum()) < 2 * n_children * row:
         return None
-    if splitter.best_split(own, mass) is None:
+    split = splitter.best_split(own, mass)
+    if split is None:
         return None
-    start = splitter.shares(own, n_children, SOFT, mass)
+    start = splitter.shares_of(split, own, mass, n_children, SOFT)
     X_own, y_own = X[own], y[own]
     problem = build_problem(pair, X_own, y_own, mass, n_classes)
     run = begin(problem, Start("trial", np.ascontiguousarray(start[:, own]), 5))
     run = continue_run(problem, run, TRIAL_PASSES, problem.exact_m_step, None)
-    problem.restore(run.state)
-    problem.e_step()
-    write_back(problem, pair)
+    settle(problem, pair, run.state)
     shares, log_split = posterior(pair.conditional(X_own, y_own))
     ratio = np.expm1(np.minimum(log_split - log_density[own], 600.0))
     gain = float(weight[own] @ np.log1p(np.maximum(resp[own] * ratio, -1.0 + 1e-12)))
@@ -351,9 +347,7 @@ def _finish(
     hook = options.on_pass(problem, node)
     long_run = options.long_run(problem)
     run = finish(problem, [run], on_pass=hook, **long_run)[0]
-    problem.restore(run.state)
-    problem.e_step()
-    write_back(problem, node)
+    settle(problem, node, run.state)
     report = SearchReport.from_runs([run], [])
     node, run = tend(
         node,

@@ -9,7 +9,7 @@ from skmoe._blocks import row_blocks
 from skmoe.distribution import MixtureDistribution
 from skmoe.em._node import Node, take_columns
 from skmoe.experts._expanded import ExpandedExpert
-from skmoe.gates._tree import GateTree
+from skmoe.gates._tree import GateTree, log_normalised
 
 __all__ = ["keep_top", "law", "point", "top_means"]
 
@@ -32,9 +32,7 @@ def keep_top(log_gate: Array, top_k: int | None) -> Array:
     kept = np.full_like(log_gate, -np.inf)
     rows = np.arange(log_gate.shape[0])[:, None]
     kept[rows, order] = log_gate[rows, order]
-    peak = kept.max(axis=1, keepdims=True)
-    total = np.log(np.exp(kept - peak).sum(axis=1, keepdims=True))
-    return np.asarray(kept - (peak + total))
+    return np.asarray(log_normalised(kept))
 
 
 def law(node: Node, X: Any, top_k: int | None = None) -> MixtureDistribution:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmoe._tree import Tree
-from skmoe.em._build import build_problem, carry_over, write_back
+from skmoe.em._build import build_problem, carry_over, settle
 from skmoe.em._fused import FusedNode
 from skmoe.em._node import Node
 from skmoe.em._search import Run, begin, finish
@@ -161,9 +161,7 @@ def _refit(
 def _run_on(node: Node, problem: Any, run: Run, options: Any) -> tuple[Node, Run]:
     """Take a run to its end, and the node with it."""
     run = finish(problem, [run], **options.long_run(problem))[0]
-    problem.restore(run.state)
-    problem.e_step()
-    write_back(problem, node)
+    settle(problem, node, run.state)
     return node, run
 
 

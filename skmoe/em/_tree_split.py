@@ -107,9 +107,7 @@ class TreeSplitter:
         # Where nothing is left to gain, rounding would choose.
         return best if best is not None and best.gain > LEAST_GAIN * total else None
 
-    def shares(
-        self, rows: Ints, n_children: int, width: float, weight: Array | None = None
-    ) -> Array:
+    def shares(self, rows: Ints, n_children: int, width: float) -> Array:
         """Return soft shares of the children for all rows.
 
         Parameters
@@ -119,19 +117,22 @@ class TreeSplitter:
         n_children : int
         width : float
             Of the soft cut, in standard deviations of the column in the node.
-        weight : array of shape (n_rows,), default=None
-            Weights of these rows, if not those of the data.
 
         Returns
         -------
         shares : array of shape (n_children, n_samples)
             Equal where the rows cannot be split.
         """
-        n_samples = self.data.weight.size
-        weight = self.data.weight[rows] if weight is None else weight
+        weight = self.data.weight[rows]
         split = self.best_split(rows, weight)
         if split is None:
-            return np.full((n_children, n_samples), 1.0 / n_children)
+            return np.full((n_children, self.data.weight.size), 1.0 / n_children)
+        return self.shares_of(split, rows, weight, n_children, width)
+
+    def shares_of(
+        self, split: Split, rows: Ints, weight: Array, n_children: int, width: float
+    ) -> Array:
+        """Return the same for a split of the rows, with weights of their own."""
         if n_children > 2:
             return self._many_shares(rows, weight, n_children, split)
         value = self.data.gate_X[:, split.column]

@@ -15,7 +15,13 @@ from skmoe.gates._constant import ConstantGate
 from skmoe.gates._softmax import SoftmaxGate
 from skmoe.gates._tree_kernel import TreeKernel
 
-__all__ = ["GateTree", "is_generative", "single_gate", "softmax_gates"]
+__all__ = [
+    "GateTree",
+    "is_generative",
+    "log_normalised",
+    "single_gate",
+    "softmax_gates",
+]
 
 # Wider designs, or more gates: each gate then chooses its own solver.
 MAX_BATCH_COLUMNS = 300
@@ -102,6 +108,11 @@ class GateTree(BaseEstimator):
         """Return the columns that gate i sees."""
         columns = None if self.columns is None else self.columns[i]
         return X if columns is None else X[:, columns]
+
+    @property
+    def _one_view(self):
+        """Whether all gates see the same columns."""
+        return self.columns is None or all(c == self.columns[0] for c in self.columns)
 
     def check_parameters(self):
         """Raise a ValueError that names the first bad argument of a gate."""
@@ -224,9 +235,8 @@ class GateTree(BaseEstimator):
 
     def _stacked(self):
         """Return binary softmax gates of one view as arrays; None for others."""
-        same = self.columns is None or all(c == self.columns[0] for c in self.columns)
         binary = all(len(self.tree.children[node]) == 2 for node in self.tree.inner)
-        if not (same and binary and softmax_gates(self)):
+        if not (self._one_view and binary and softmax_gates(self)):
             return None
         plane = np.zeros((self.tree.n_nodes, self.gates[0].coef_.shape[1] + 1))
         child = np.zeros((self.tree.n_nodes, 2), dtype=np.intp)
@@ -251,14 +261,12 @@ class GateTree(BaseEstimator):
             and (gate.alpha, gate.solver) == (first.alpha, first.solver)
             for gate in self.gates
         )
-        one_view = self.columns is None or all(
-            columns == self.columns[0] for columns in self.columns
-        )
         small = (
             n_columns <= MAX_BATCH_COLUMNS
             and len(self.gates) * n_columns**2 <= MAX_BATCH_GRAMS
         )
-        if not (alike and one_view and small) or first.solver not in ("auto", "newton"):
+        fused = alike and first.solver in ("auto", "newton")
+        if not (fused and self._one_view and small):
             return None
         penalised = np.ones(n_columns)
         penalised[0] = 0.0

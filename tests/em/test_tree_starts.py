@@ -313,7 +313,7 @@ def test_weights_of_the_rows_may_be_others(rng):
     alone = splitter.best_split(np.flatnonzero(left), np.ones(left.sum()))
     assert split.column == alone.column
     assert split.gain == pytest.approx(alone.gain, rel=1e-3)
-    shares = splitter.shares(np.arange(200), 2, SHARP, weight)
+    shares = splitter.shares_of(split, np.arange(200), weight, 2, SHARP)
     value = splitter.data.gate_X[:, split.column]
     assert_array_equal(shares.argmax(axis=0), (value > split.cut).astype(int))
     own = splitter.shares(np.arange(200), 2, SHARP)
