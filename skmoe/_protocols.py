@@ -14,9 +14,28 @@ Arrays at this level are already validated by the estimator shell:
 ``resp``       responsibilities of shape (n_samples, n_experts); rows sum to 1
 ``log_gate``   log gate probabilities of shape (n_samples, n_experts)
 ``params``     what an expert predicts for each row: a mean of shape
-               (n_samples,) or (n_samples, n_outputs), or log probabilities
-               of shape (n_samples, n_classes)
+               (n_samples,) or (n_samples, n_outputs), log probabilities
+               of shape (n_samples, n_classes), or as the table below says
 =============  ===========================================================
+
+``params`` and the dispersion of each family in `skmoe.likelihoods`; an array
+whose first axis is rows, and numbers that all rows share:
+
+================  ==================================  =======================
+Family            ``params``                          ``dispersion``
+================  ==================================  =======================
+Gaussian          mean (n,) or (n, n_outputs)         variance or covariance
+RowGaussian       (n, 2): mean, variance              None
+StudentT          location (n,)                       (scale squared, df)
+Laplace           location (n,)                       scale b
+Uniform           (n, 2): low, high                   None
+Gamma             mean (n,)                           1 / shape
+Poisson           mean (n,)                           None
+NegativeBinomial  mean (n,)                           size theta
+Binomial          (n, 2): probability, trials         None
+PointMass         value (n,)                          None
+Categorical       log probabilities (n, n_classes)    None
+================  ==================================  =======================
 
 Log densities are in nats. ``penalty`` is a log prior density up to a constant
 (so it is negative or zero for a ridge): the engine climbs
@@ -43,10 +62,18 @@ Array = Any
 
 @runtime_checkable
 class Likelihood(Protocol):
-    """A family of conditional densities: a value object without fitted state."""
+    """A family of conditional densities: a value object without fitted state.
+
+    Attributes
+    ----------
+    discrete : bool
+        Whether ``log_prob`` is the log of a probability, not of a density.
+    """
+
+    discrete: bool
 
     def log_prob(self, y: Array, params: Array, dispersion: Array | None) -> Array:
-        """Return the log density of each row, of shape (n_samples,)."""
+        """Return the log density of each row; -inf outside the support."""
 
     def mean(self, params: Array, dispersion: Array | None) -> Array:
         """Return the expected response: (n_samples,) or (n_samples, n_outputs)."""
@@ -59,6 +86,16 @@ class Likelihood(Protocol):
 
     def cdf(self, y: Array, params: Array, dispersion: Array | None) -> Array:
         """Return P(Y <= y) of a single output, of shape (n_samples,)."""
+
+    def quantile(self, q: Array, params: Array, dispersion: Array | None) -> Array:
+        """Return the smallest y whose cdf is at least q, of a single output.
+
+        ``q`` is a number in [0, 1] or of shape (n_samples,); 0 and 1 stand for
+        the ends of the support.
+        """
+
+    def support(self, y: Array, params: Array, dispersion: Array | None) -> Array:
+        """Return which responses can occur, a mask of shape (n_samples,)."""
 
     def sample(
         self, params: Array, dispersion: Array | None, n_draws: int, rng: Any

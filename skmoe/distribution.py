@@ -5,17 +5,19 @@ from functools import cached_property
 import numpy as np
 from sklearn.utils import check_random_state
 
-from skmoe.likelihoods import Categorical
+from skmoe._modes import gaussian_modes, log_sum, searched_modes
+from skmoe._quantiles import mixture_quantiles
+from skmoe.likelihoods import Categorical, Gaussian
 
 __all__ = ["MixtureDistribution"]
-
-# Fixed-point steps towards a mode; rows leave as they arrive.
-MODE_STEPS = 1000
-MODE_TOL = 1e-10
 
 
 class MixtureDistribution:
     """The law ``p(y | x) = sum_k g_k(x) p_k(y | x)`` of each of some rows.
+
+    The experts may be of unlike families. Where one of them is a count or a point
+    mass and another one has a density, the law is mixed: `log_prob` adds the
+    log probabilities of the ones and the log densities of the others.
 
     Parameters
     ----------
@@ -39,7 +41,8 @@ class MixtureDistribution:
 
     def __repr__(self):
         n_samples, n_experts = self.log_gate.shape
-        family = type(self.likelihoods[0]).__name__
+        families = dict.fromkeys(type(family).__name__ for family in self.likelihoods)
+        family = "+".join(families)
         return (
             f"MixtureDistribution(n_samples={n_samples}, n_experts={n_experts}, "
             f"family={family})"
@@ -65,18 +68,18 @@ class MixtureDistribution:
     @cached_property
     def mean(self):
         """Expected response, of shape (n_samples[, n_outputs or n_classes])."""
-        return np.einsum("nk,nk...->n...", self.gate, self.means)
+        return self._pool(self.means)
 
     @cached_property
     def variance(self):
         """Variance of each output, of the shape of the mean.
 
         By the law of total variance: the mean of the experts' variances plus
-        the variance of their means under the gate. Same unit as y squared.
+        the variance of their means under the gate. Same unit as y squared;
+        infinite where an expert has none.
         """
-        within = np.einsum("nk,nk...->n...", self.gate, self._of_each("variance"))
         centred = self.means - self.mean[:, None]
-        return within + np.einsum("nk,nk...->n...", self.gate, centred * centred)
+        return self._pool(self._of_each("variance")) + self._pool(centred * centred)
 
     @cached_property
     def top1(self):
@@ -91,10 +94,19 @@ class MixtureDistribution:
 
     @cached_property
     def mode(self):
-        """Point of highest density; the code of the most probable class."""
+        """Point of highest density; the code of the most probable class.
+
+        Counts are exact. A probability and a density cannot be compared: of a
+        mixed law it is the mode of that kind, counts and point masses or
+        densities, which holds at least half of the probability.
+        """
         if self._categorical:
             return self.mean.argmax(axis=1)
-        return self._gaussian_mode()
+        if all(isinstance(family, Gaussian) for family in self.likelihoods):
+            means = self.means.reshape(*self.log_gate.shape, -1)
+            mode = gaussian_modes(self.log_gate, means, self.dispersions)
+            return mode.reshape(self.mean.shape)
+        return searched_modes(self.log_gate, self._parts())
 
     def log_prob(self, y):
         """Return the log density of each row at y, in nats.
@@ -107,7 +119,7 @@ class MixtureDistribution:
         -------
         log_prob : array of shape (n_samples,)
         """
-        return _log_sum(self._joint(y))
+        return log_sum(self._joint(y))
 
     def responsibilities(self, y):
         """Return the posterior probability of each expert, given y.
@@ -122,7 +134,7 @@ class MixtureDistribution:
             The gate's probabilities where every density underflows to zero.
         """
         joint = self._joint(y)
-        total = _log_sum(joint)[:, None]
+        total = log_sum(joint)[:, None]
         lost = total == -np.inf
         return np.exp(np.where(lost, self.log_gate, joint - np.where(lost, 0, total)))
 
@@ -147,12 +159,43 @@ class MixtureDistribution:
             If there are several outputs: their joint cdf is not offered.
         """
         y = self._check_response(y)
-        if not self._categorical and self.means[0, 0].size > 1:
-            raise ValueError(
-                f"cdf needs a single output, got {self.means.shape[2]} outputs."
-            )
+        self._check_single_output("cdf")
         below = self._each_at("cdf", y).reshape(self.log_gate.shape)
         return (self.gate * below).sum(axis=1)
+
+    def quantile(self, q):
+        """Return the smallest y whose cdf is at least q.
+
+        Exact for continuous laws but for rounding, exact for counts and
+        classes; at the jumps of a mixed law it is the point of the jump.
+
+        Parameters
+        ----------
+        q : float or array-like of shape (n_levels,)
+            Levels in [0, 1]; 0 and 1 stand for the ends of the support.
+
+        Returns
+        -------
+        quantile : array of shape (n_samples,) or (n_samples, n_levels)
+            Class codes for a classification law.
+
+        Raises
+        ------
+        ValueError
+            If a level is no number in [0, 1], or there are several outputs.
+        """
+        levels = _check_levels(q)
+        if self._categorical:
+            with np.errstate(divide="ignore"):
+                log_proba = np.log(self.mean)
+            columns = [
+                Categorical().quantile(level, log_proba) for level in levels.flat
+            ]
+            found = np.stack(columns, axis=1)
+        else:
+            self._check_single_output("quantile")
+            found = mixture_quantiles(self.gate, self._single_parts(), levels.ravel())
+        return found if levels.ndim else found[:, 0]
 
     def sample(self, n_draws=1, random_state=None):
         """Draw responses.
@@ -184,6 +227,25 @@ class MixtureDistribution:
     def _parts(self):
         return zip(self.params, self.dispersions, self.likelihoods, strict=True)
 
+    def _single_parts(self):
+        """Return the parts with a mean of one column as one number a row."""
+        one = (len(self),)
+        return [
+            (
+                params.reshape(one) if params.shape == (*one, 1) else params,
+                spread,
+                family,
+            )
+            for params, spread, family in self._parts()
+        ]
+
+    def _pool(self, values):
+        """Return the mean under the gate; an expert without weight has no part."""
+        if not np.isfinite(values).all():
+            used = self.gate > 0.0
+            values = np.where(_expand(used, values.ndim), values, 0.0)
+        return np.einsum("nk,nk...->n...", self.gate, values)
+
     def _of_each(self, name):
         columns = [
             getattr(family, name)(params, dispersion)
@@ -197,6 +259,12 @@ class MixtureDistribution:
             for params, dispersion, family in self._parts()
         ]
         return np.stack(columns, axis=1)
+
+    def _check_single_output(self, name):
+        if not self._categorical and self.means[0, 0].size > 1:
+            raise ValueError(
+                f"{name} needs a single output, got {self.means.shape[2]} outputs."
+            )
 
     def _check_response(self, y):
         """Return y as an array of the shape of a response.
@@ -215,69 +283,26 @@ class MixtureDistribution:
             )
         return y
 
-    def _gaussian_mode(self):
-        """Climb from every expert's mean by fixed-point steps; keep the highest.
-
-        At a mode of a Gaussian mixture y is the mean of the experts' means,
-        weighted by responsibility times precision (Carreira-Perpinan 2000).
-        """
-        means = self.means if self.means.ndim == 3 else self.means[:, :, None]
-        precision, half_log_det = _precisions(self.dispersions, means.shape[2])
-        log_scale = self.log_gate + half_log_det
-        best = np.array(means[:, 0])
-        height = np.full(len(self), -np.inf)
-        for k in np.flatnonzero((self.log_gate > -np.inf).any(axis=0)):
-            point = _climb(np.array(means[:, k]), means, precision, log_scale)
-            reached = _log_sum(_joint_at(point, means, precision, log_scale))
-            higher = reached > height
-            best[higher], height[higher] = point[higher], reached[higher]
-        return best if self.means.ndim == 3 else best[:, 0]
-
-
-def _climb(point, means, precision, log_scale):
-    """Return the modes that the fixed-point steps from some points lead to."""
-    # One unit for all rows of an output: a step is small against its spread.
-    spread = np.sqrt(np.diagonal(np.linalg.inv(precision), axis1=1, axis2=2)).min(0)
-    rows = np.arange(point.shape[0])
-    for _ in range(MODE_STEPS):
-        joint = _joint_at(point[rows], means[rows], precision, log_scale[rows])
-        resp = np.exp(joint - joint.max(axis=1, keepdims=True))
-        total = np.einsum("nk,kij->nij", resp, precision)
-        pull = np.einsum("nk,kij,nkj->ni", resp, precision, means[rows])
-        new = np.linalg.solve(total, pull[:, :, None])[:, :, 0]
-        moved = np.abs(new - point[rows])
-        point[rows] = new
-        rows = rows[(moved > MODE_TOL * (spread + np.abs(new))).any(axis=1)]
-        if rows.size == 0:
-            break
-    return point
-
-
-def _joint_at(point, means, precision, log_scale):
-    """Return gate plus expert log densities of each row, up to a constant."""
-    error = point[:, None] - means
-    return log_scale - 0.5 * np.einsum("nki,kij,nkj->nk", error, precision, error)
-
-
-def _precisions(dispersions, n_outputs):
-    """Return inverse covariances and halves of their log determinants."""
-    matrices = []
-    for dispersion in dispersions:
-        variance = np.asarray(dispersion, dtype=float)
-        if variance.ndim < 2:
-            variance = np.diag(np.broadcast_to(variance, (n_outputs,)))
-        matrices.append(np.linalg.inv(variance))
-    precision = np.stack(matrices)
-    return precision, 0.5 * np.linalg.slogdet(precision)[1]
-
-
-def _log_sum(joint):
-    """Return the log of the sum of exponentials of each row; -inf where all are."""
-    peak = joint.max(axis=1)
-    peak = np.where(peak > -np.inf, peak, 0.0)
-    with np.errstate(divide="ignore"):
-        return peak + np.log(np.exp(joint - peak[:, None]).sum(axis=1))
-
 
 def _expand(mask, ndim):
     return mask.reshape(mask.shape + (1,) * (ndim - mask.ndim))
+
+
+def _check_levels(q):
+    """Return levels as an array of one axis at most.
+
+    Raises
+    ------
+    ValueError
+        If one of them is no number in [0, 1].
+    """
+    levels = np.asarray(q, dtype=float)
+    if levels.ndim > 1:
+        raise ValueError(
+            f"q must be a number or a list of numbers, got an array of shape "
+            f"{levels.shape}."
+        )
+    wrong = levels[~((levels >= 0.0) & (levels <= 1.0))]
+    if wrong.size:
+        raise ValueError(f"q must lie in [0, 1], got {wrong.flat[0]:g}.")
+    return levels

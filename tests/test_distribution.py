@@ -9,7 +9,19 @@ from scipy import stats
 from scipy.special import logsumexp
 
 from skmoe.distribution import MixtureDistribution
-from skmoe.likelihoods import Categorical, Gaussian
+from skmoe.likelihoods import (
+    Binomial,
+    Categorical,
+    Gamma,
+    Gaussian,
+    Laplace,
+    NegativeBinomial,
+    PointMass,
+    Poisson,
+    RowGaussian,
+    StudentT,
+    Uniform,
+)
 from tests._asserts import assert_integrates_to_one
 
 N_ROWS, N_EXPERTS = 7, 3
@@ -325,3 +337,147 @@ def test_skipped_share_counts_what_was_not_evaluated(single):
     assert law.skipped_share == pytest.approx(3 / (N_ROWS * N_EXPERTS))
     assert isinstance(law.skipped_share, float)
     assert_array_equal(law.top1[0], single.means[0, 0])
+
+
+# name: (params of every row, dispersion, family), as many as there are experts
+UNLIKE = {
+    "zero-inflated counts": [
+        (np.zeros(N_ROWS), None, PointMass()),
+        (np.linspace(0.5, 9, N_ROWS), None, Poisson()),
+        (np.linspace(5, 1, N_ROWS), 1.5, NegativeBinomial()),
+    ],
+    "zero-adjusted costs": [
+        (np.zeros(N_ROWS), None, PointMass()),
+        (np.linspace(0.5, 9, N_ROWS), 0.4, Gamma()),
+        (np.linspace(2, 3, N_ROWS), 0.1, Gamma()),
+    ],
+    "noise and lines": [
+        (np.tile([-4.0, 6.0], (N_ROWS, 1)), None, Uniform()),
+        (np.linspace(-1, 1, N_ROWS), 0.05, Gaussian()),
+        (np.column_stack([np.ones(N_ROWS), np.arange(1, 8) / 9]), None, RowGaussian()),
+    ],
+    "heavy tails": [
+        (np.linspace(-1, 1, N_ROWS), np.array([0.2, 5.0]), StudentT()),
+        (np.linspace(3, 1, N_ROWS), 0.3, Laplace()),
+        (np.zeros(N_ROWS), 2.0, Gaussian()),
+    ],
+    "successes": [
+        (np.column_stack([np.arange(1, 8) / 9, np.arange(7) + 1.0]), None, Binomial()),
+        (np.column_stack([np.arange(7, 0, -1) / 9, np.full(7, 9.0)]), None, Binomial()),
+        (np.full(N_ROWS, 3.0), None, PointMass()),
+    ],
+}
+
+
+@pytest.fixture(params=UNLIKE)
+def unlike(request, rng):
+    """Return a law of families other than the normal one."""
+    params, dispersions, likelihoods = zip(*UNLIKE[request.param], strict=True)
+    return MixtureDistribution(make_gate(rng), params, dispersions, likelihoods)
+
+
+def test_any_family_has_the_moments_of_its_draws(unlike):
+    n_draws = 60_000
+    draws = unlike.sample(n_draws, random_state=1)
+    assert draws.shape == (n_draws, N_ROWS)
+    assert draws.dtype == float
+    error = np.sqrt(unlike.variance / n_draws)
+    assert (abs(draws.mean(axis=0) - unlike.mean) < 5 * error).all()
+    assert_allclose(draws.var(axis=0), unlike.variance, rtol=0.06)
+    # And the cdf and the quantiles of its draws.
+    for y in (0.0, 1.0, 2.5):
+        at = unlike.cdf(np.full(N_ROWS, y))
+        assert_allclose((draws <= y).mean(axis=0), at, atol=0.011)
+    for q in (0.1, 0.5, 0.9):
+        quantile = unlike.quantile(q)
+        assert ((draws <= quantile + 1e-9).mean(axis=0) >= q - 0.011).all()
+        assert ((draws < quantile - 1e-9).mean(axis=0) <= q + 0.011).all()
+
+
+def test_any_family_pools_its_parts(unlike):
+    y = unlike.sample(1, random_state=2)[0]
+    parts = zip(unlike.params, unlike.dispersions, unlike.likelihoods, strict=True)
+    each = np.stack([f.log_prob(y, p, d) for p, d, f in parts], axis=1)
+    with np.errstate(divide="ignore"):
+        expected = np.log((unlike.gate * np.exp(each)).sum(axis=1))
+    assert_allclose(unlike.log_prob(y), expected)
+    resp = unlike.responsibilities(y)
+    assert_allclose(resp, unlike.gate * np.exp(each - expected[:, None]))
+    assert_allclose(resp.sum(axis=1), 1.0)
+
+
+def test_mode_of_any_family_is_high(unlike):
+    mode = unlike.mode
+    assert mode.shape == (N_ROWS,)
+    discrete = [family.discrete for family in unlike.likelihoods]
+    if any(discrete) and not all(discrete):
+        zero = unlike.gate[:, 0] >= 0.5
+        assert_array_equal(mode == 0.0, zero)
+        return
+    height = unlike.log_prob(mode)
+    for y in np.linspace(-6, 14, 21):
+        assert (unlike.log_prob(np.full(N_ROWS, y)) <= height + 1e-9).all()
+
+
+def test_quantile_undoes_the_cdf(single):
+    levels = [0.001, 0.3, 0.5, 0.975]
+    table = single.quantile(levels)
+    assert table.shape == (N_ROWS, 4)
+    for j, q in enumerate(levels):
+        assert_allclose(single.cdf(table[:, j]), q, rtol=1e-12)
+        one = single.quantile(q)
+        assert one.shape == (N_ROWS,)
+        assert_allclose(one, table[:, j], rtol=1e-13)
+    assert single.quantile([]).shape == (N_ROWS, 0)
+    assert_array_equal(single.quantile([0, 1]), [[-np.inf, np.inf]] * N_ROWS)
+
+
+def test_quantiles_of_classes(classes):
+    for q in (0.0, 0.2, 0.5, 0.9, 1.0):
+        code = classes.quantile(q)
+        assert code.dtype.kind == "i"
+        reached = classes.mean.cumsum(axis=1)[np.arange(N_ROWS), code]
+        assert (reached >= q - 1e-12).all()
+        before = reached - classes.mean[np.arange(N_ROWS), code]
+        assert ((before < q) | (code == 0)).all()
+    assert classes.quantile([0.2, 0.5]).shape == (N_ROWS, 2)
+
+
+def test_quantile_of_one_column(single):
+    column = MixtureDistribution(
+        single.log_gate,
+        [p[:, None] for p in single.params],
+        [np.array([[d]]) for d in single.dispersions],
+        single.likelihoods,
+    )
+    assert_allclose(column.quantile([0.1, 0.6]), single.quantile([0.1, 0.6]))
+
+
+def test_errors_of_quantiles(single, multi):
+    with pytest.raises(ValueError, match="quantile needs a single output, got 2"):
+        multi.quantile(0.5)
+    for bad, said in ((-0.1, "-0.1"), ([0.5, 1.5], "1.5"), (np.nan, "nan")):
+        with pytest.raises(ValueError, match=rf"q must lie in \[0, 1\], got {said}"):
+            single.quantile(bad)
+    with pytest.raises(ValueError, match=r"a list of numbers, got .* \(2, 2\)"):
+        single.quantile(np.full((2, 2), 0.5))
+
+
+def test_no_variance_where_an_expert_has_none(rng):
+    params = [np.zeros(N_ROWS), np.ones(N_ROWS)]
+    spreads = [np.array([1.0, 1.5]), 0.5]
+    families = [StudentT(), Gaussian()]
+    log_gate = make_gate(rng, (N_ROWS, 2))
+    law = MixtureDistribution(log_gate, params, spreads, families)
+    assert_array_equal(law.variance, np.inf)
+    # A skipped one does not count.
+    log_gate = np.tile([-np.inf, 0.0], (N_ROWS, 1))
+    law = MixtureDistribution(log_gate, params, spreads, families)
+    assert_allclose(law.variance, 0.5)
+    assert_allclose(law.mean, 1.0)
+
+
+def test_repr_names_each_family_once(rng):
+    params, dispersions, families = zip(*UNLIKE["zero-adjusted costs"], strict=True)
+    law = MixtureDistribution(make_gate(rng), params, dispersions, families)
+    assert "family=PointMass+Gamma" in repr(law)

@@ -39,16 +39,15 @@ def law(node: Node, X: Any, top_k: int | None = None) -> MixtureDistribution:
     """Return the law of each row; experts outside its top k are not evaluated."""
     log_gate = np.asarray(node.gate.log_proba(take_columns(X, node.gate_columns)))
     log_gate = keep_top(log_gate, top_k)
-    params = []
     views = Views(node, X)
-    for k, (_, expert) in enumerate(views.experts):
-        params.append(_params(expert, views.of(k), log_gate[:, k] > -np.inf))
-    like = next(p for p in params if p is not None)
-    full = [np.zeros_like(like) if p is None else p for p in params]
+    params = [
+        _params(expert, views.of(k), log_gate[:, k] > -np.inf)
+        for k, (_, expert) in enumerate(views.experts)
+    ]
     experts = [expert for _, expert in node.experts]
     return MixtureDistribution(
         log_gate,
-        full,
+        params,
         [expert.dispersion for expert in experts],
         [expert.likelihood for expert in experts],
         winner=_winner(node, X, top_k),
@@ -118,13 +117,16 @@ def top_means(node: Node, X: Any, winner: NDArray[np.intp]) -> Array:
     return out
 
 
-def _params(expert: Any, view: Any, used: NDArray[np.bool_]) -> Array | None:
-    """Evaluate an expert on the rows that use it; zeros stand for the others."""
+def _params(expert: Any, view: Any, used: NDArray[np.bool_]) -> Array:
+    """Evaluate an expert on the rows that use it, one row at the least.
+
+    The others get the parameters of the first of these: whatever the family,
+    they are valid, so that nothing computed of them overflows or is NaN.
+    """
     if used.all():
         return np.asarray(expert.predict_params(view))
-    if not used.any():
-        return None
-    some = np.asarray(expert.predict_params(view[used]))
-    out = np.zeros((used.size, *some.shape[1:]))
-    out[used] = some
+    rows = np.flatnonzero(used) if used.any() else np.zeros(1, dtype=int)
+    some = np.asarray(expert.predict_params(view[rows]))
+    out = np.repeat(some[:1], used.size, axis=0)
+    out[rows] = some
     return out

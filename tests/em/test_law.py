@@ -17,8 +17,10 @@ from skmoe import (
     MixtureOfExpertsRegressor,
 )
 from skmoe.em._law import Views, keep_top, law, top_means
+from skmoe.em._node import Node
 from skmoe.experts import LinearExpert, LogisticExpert
 from skmoe.gates import SoftmaxGate
+from skmoe.likelihoods import Binomial, Gamma, NegativeBinomial, PointMass
 
 SHORT = {"init": "tree", "n_init": 1, "max_iter": 5, "prune": False}
 pytestmark = [
@@ -206,7 +208,12 @@ def test_experts_out_of_reach_are_not_evaluated(expert):
     kept = found.log_gate > -np.inf
     np.testing.assert_array_equal(kept.sum(axis=1), 2)
     np.testing.assert_allclose(found.means[kept], whole.means[kept], rtol=1e-12)
-    np.testing.assert_array_equal(found.means[~kept], 0.0)
+    # The others repeat what the expert says of a row that it was asked about.
+    for k in np.flatnonzero(~kept.all(axis=0)):
+        first = np.flatnonzero(kept[:, k])[0] if kept[:, k].any() else 0
+        skipped = found.means[~kept[:, k], k]
+        np.testing.assert_array_equal(skipped, skipped[0])
+        np.testing.assert_allclose(skipped[0], whole.means[first, k], rtol=1e-12)
 
 
 def test_kept_experts_are_the_most_probable_ones(rng):
@@ -235,3 +242,48 @@ def test_flat_mixtures_share_their_expansion_too():
     params = [expert.predict_params(X) for expert in model.experts_]
     gate = np.exp(keep_top(np.log(model.gate_proba(X)), 2))
     np.testing.assert_allclose(found, (gate * np.column_stack(params)).sum(axis=1))
+
+
+class Fixed:
+    """An expert of any family, the same for all rows."""
+
+    def __init__(self, likelihood, dispersion, params):
+        self.likelihood, self.dispersion, self.params = likelihood, dispersion, params
+
+    def predict_params(self, X):
+        return np.repeat(np.asarray([self.params], dtype=float), len(X), axis=0)
+
+
+class FixedGate:
+    """A gate whose probabilities are the columns of X."""
+
+    def log_proba(self, X):
+        with np.errstate(divide="ignore"):
+            return np.log(X)
+
+
+UNLIKE = [
+    Fixed(Gamma(), 0.5, 2.0),
+    Fixed(Binomial(), None, [0.3, 7.0]),
+    Fixed(PointMass(), None, 0.0),
+    Fixed(NegativeBinomial(), 1.5, 4.0),
+]
+
+
+@pytest.mark.parametrize("top_k", [None, 1, 2])
+def test_rows_that_skip_an_expert_of_any_family(top_k, rng):
+    """Their parameters are valid, whatever the family: no NaN, and no warning."""
+    X = rng.dirichlet(np.ones(4) * 0.5, size=60)
+    X[:, 1] = 0.0  # an expert that no row uses
+    X /= X.sum(axis=1, keepdims=True)
+    node = Node(FixedGate(), [(str(k), e) for k, e in enumerate(UNLIKE)], [None] * 4)
+    found = law(node, X, top_k)
+    gate = np.exp(keep_top(FixedGate().log_proba(X), top_k))
+    mean = gate @ np.array([2.0, 2.1, 0.0, 4.0])
+    np.testing.assert_allclose(found.mean, mean)
+    assert np.isfinite(found.variance).all()
+    for values in (found.mode, found.cdf(np.full(60, 2.0)), found.quantile(0.4)):
+        assert np.isfinite(values).all()
+    assert not np.isnan(found.log_prob(np.full(60, 2.0))).any()
+    winner = found.log_gate.argmax(axis=1)
+    np.testing.assert_allclose(top_means(node, X, winner), found.top1)

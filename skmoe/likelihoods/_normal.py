@@ -1,15 +1,11 @@
-"""Families of conditional densities, as value objects without state.
-
-Each method takes the parameters that an expert predicts for the rows and the
-expert's dispersion; shapes as in `skmoe._protocols`.
-"""
+"""Normal densities: one variance for all rows, or one for each."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import linalg, special
 
-__all__ = ["Categorical", "Gaussian"]
+__all__ = ["LOG_2PI", "Gaussian", "RowGaussian"]
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 
@@ -22,6 +18,11 @@ def _log_normal(error, variance):
         return -0.5 * (LOG_2PI + np.log(variance) + error * error / variance)
 
 
+def _scale(variance):
+    """Return standard deviations, positive ones also where the variance is zero."""
+    return np.sqrt(np.maximum(variance, np.finfo(float).tiny))
+
+
 @dataclass(frozen=True)
 class Gaussian:
     """Normal density of one or several outputs.
@@ -31,11 +32,13 @@ class Gaussian:
     (n_outputs, n_outputs) for correlated ones; same unit as y squared.
     """
 
+    discrete = False
+
     def log_prob(self, y, params, dispersion):
         """Return the log density of each row in nats, of shape (n_samples,)."""
         error = y - params
         variance = np.asarray(dispersion)
-        if error.ndim == 1:
+        if params.ndim == 1:
             return _log_normal(error, variance.reshape(()))
         if variance.ndim < 2:
             return _log_normal(error, variance).sum(axis=1)
@@ -67,8 +70,19 @@ class Gaussian:
 
     def cdf(self, y, params, dispersion):
         """Return P(Y <= y), of shape (n_samples,); one output only."""
-        scale = np.sqrt(np.asarray(dispersion).reshape(()))
-        return special.ndtr((y - params) / scale)
+        scale = _scale(np.asarray(dispersion).reshape(()))
+        with np.errstate(over="ignore"):
+            return special.ndtr((y - params) / scale)
+
+    def quantile(self, q, params, dispersion):
+        """Return the point that a share q lies below; one output only."""
+        scale = _scale(np.asarray(dispersion).reshape(()))
+        return params + scale * special.ndtri(q)
+
+    def support(self, y, params, dispersion):
+        """Return which responses can occur: all finite ones."""
+        finite = np.isfinite(y)
+        return finite if params.ndim == 1 else finite.all(axis=1)
 
     def sample(self, params, dispersion, n_draws, rng):
         """Draw responses of shape (n_draws, n_samples[, n_outputs])."""
@@ -82,37 +96,45 @@ class Gaussian:
 
 
 @dataclass(frozen=True)
-class Categorical:
-    """Probabilities of classes 0, ..., n_classes - 1.
+class RowGaussian:
+    """Normal density with a variance for each row.
 
-    ``params`` is the log probability of each class, of shape
-    (n_samples, n_classes). There is no dispersion.
+    ``params`` is of shape (n_samples, 2): mean and variance of each row, the
+    latter in the same unit as y squared. There is no dispersion.
     """
 
+    discrete = False
+
     def log_prob(self, y, params, dispersion=None):
-        """Return the log probability of each row's class in nats."""
-        return params[np.arange(params.shape[0]), y]
+        """Return the log density of each row in nats, of shape (n_samples,)."""
+        return _log_normal(y - params[:, 0], params[:, 1])
 
     def mean(self, params, dispersion=None):
-        """Return the class probabilities, of shape (n_samples, n_classes)."""
-        return np.exp(params)
+        """Return the expected response."""
+        return params[:, 0]
 
     def mode(self, params, dispersion=None):
-        """Return the code of the most probable class, of shape (n_samples,)."""
-        return params.argmax(axis=1)
+        """Return the point of highest density, which is the mean."""
+        return params[:, 0]
 
     def variance(self, params, dispersion=None):
-        """Return p (1 - p) of each class, of shape (n_samples, n_classes)."""
-        proba = np.exp(params)
-        return proba * (1.0 - proba)
+        """Return the variance of each row."""
+        return params[:, 1]
 
     def cdf(self, y, params, dispersion=None):
-        """Return P(code <= y), of shape (n_samples,)."""
-        cumulative = np.exp(params).cumsum(axis=1)
-        return cumulative[np.arange(params.shape[0]), y]
+        """Return P(Y <= y), of shape (n_samples,)."""
+        with np.errstate(over="ignore"):
+            return special.ndtr((y - params[:, 0]) / _scale(params[:, 1]))
+
+    def quantile(self, q, params, dispersion=None):
+        """Return the point that a share q lies below."""
+        return params[:, 0] + _scale(params[:, 1]) * special.ndtri(q)
+
+    def support(self, y, params, dispersion=None):
+        """Return which responses can occur: all finite ones."""
+        return np.isfinite(y)
 
     def sample(self, params, dispersion, n_draws, rng):
-        """Draw class codes of shape (n_draws, n_samples)."""
-        cumulative = np.exp(params).cumsum(axis=1)
-        draw = rng.random((n_draws, params.shape[0], 1)) * cumulative[:, -1:]
-        return (draw > cumulative).sum(axis=2)
+        """Draw responses of shape (n_draws, n_samples)."""
+        noise = rng.standard_normal((n_draws, params.shape[0]))
+        return params[:, 0] + noise * np.sqrt(params[:, 1])

@@ -1,13 +1,13 @@
-"""The families of densities against SciPy, their draws and their moments."""
+"""Normal densities against SciPy: one or several outputs, one variance or many."""
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
-from skmoe._protocols import Likelihood
-from skmoe.likelihoods import Categorical, Gaussian
+from skmoe.likelihoods import Gaussian, RowGaussian
 from tests._asserts import assert_integrates_to_one
+from tests.likelihoods.family_suite import DensitySuite
 
 N_ROWS = 6
 COV = np.array([[2.0, 0.6], [0.6, 0.5]])
@@ -31,12 +31,27 @@ def gaussian(request, rng):
     return mean + rng.normal(size=mean.shape), mean, dispersion, np.asarray(cov)
 
 
-@pytest.mark.parametrize("family", [Gaussian(), Categorical()])
-def test_families_keep_the_protocol(family):
-    assert isinstance(family, Likelihood)
-    assert family == type(family)()
-    with pytest.raises(AttributeError):
-        family.anything = 1
+MEANS = np.array([-1.0, 0.0, 2e4])
+
+
+def one_variance(variance):
+    laws = [stats.norm(mean, np.sqrt(variance)) for mean in MEANS]
+    return MEANS, np.array(variance), laws
+
+
+def variances(values):
+    laws = [stats.norm(m, np.sqrt(v)) for m, v in zip(MEANS, values, strict=True)]
+    return np.column_stack([MEANS, values]), None, laws
+
+
+class TestGaussian(DensitySuite):
+    family = Gaussian()
+    cases = (one_variance(1e-4), one_variance(1.0), one_variance(400.0))
+
+
+class TestRowGaussian(DensitySuite):
+    family = RowGaussian()
+    cases = (variances([0.01, 1.0, 25.0]), variances([3.0, 1e-6, 1.0]))
 
 
 def test_gaussian_log_prob_equals_scipy(gaussian):
@@ -102,34 +117,21 @@ def test_no_density_without_a_covariance(cov):
     assert_array_equal(log_prob, -np.inf)
 
 
-@pytest.fixture
-def log_proba(rng):
-    """Return log probabilities of four classes."""
-    return np.log(rng.dirichlet(np.ones(4), size=N_ROWS))
+def test_support_of_several_outputs():
+    y = np.array([[0.0, 1.0], [np.inf, 0.0], [0.0, -np.inf]])
+    found = Gaussian().support(y, np.zeros((3, 2)), np.ones(2))
+    assert_array_equal(found, [True, False, False])
 
 
-def test_categorical_equals_scipy(log_proba, rng):
-    family, y = Categorical(), rng.integers(0, 4, size=N_ROWS)
-    for i, row in enumerate(np.exp(log_proba)):
-        one = stats.rv_discrete(values=(np.arange(4), row))
-        assert_allclose(family.log_prob(y, log_proba)[i], one.logpmf(y[i]))
-        assert_allclose(family.cdf(y, log_proba)[i], one.cdf(y[i]))
-    assert_allclose(family.mean(log_proba), np.exp(log_proba))
-    assert_array_equal(family.mode(log_proba), log_proba.argmax(axis=1))
-    proba = np.exp(log_proba)
-    assert_allclose(family.variance(log_proba), proba * (1 - proba))
-
-
-def test_categorical_draws(log_proba):
-    rng = np.random.RandomState(0)
-    draws = Categorical().sample(log_proba, None, 40_000, rng)
-    assert draws.shape == (40_000, N_ROWS)
-    shares = np.stack([(draws == c).mean(axis=0) for c in range(4)], axis=1)
-    assert_allclose(shares, np.exp(log_proba), atol=0.015)
-
-
-def test_categorical_draws_no_class_without_probability():
-    log_proba = np.log(np.maximum([[0.0, 1.0, 0.0], [0.5, 0.0, 0.5]], 1e-300))
-    draws = Categorical().sample(log_proba, None, 2000, np.random.RandomState(0))
-    assert set(draws[:, 0]) == {1}
-    assert set(draws[:, 1]) == {0, 2}
+@pytest.mark.parametrize("variance", [0.0, 1e-320])
+def test_no_variance_gives_no_nan(variance):
+    y, mean = np.array([-1.0, 0.0, 1.0]), np.zeros(3)
+    rows = np.column_stack([mean, np.full(3, variance)])
+    for family, params, dispersion in (
+        (Gaussian(), mean, variance),
+        (RowGaussian(), rows, None),
+    ):
+        assert_allclose(family.cdf(y, params, dispersion), [0.0, 0.5, 1.0])
+        quantile = family.quantile(0.3, params, dispersion)
+        assert_allclose(quantile, 0.0, atol=1e-100)
+        assert not np.isnan(family.log_prob(y, params, dispersion)).any()
