@@ -1,8 +1,28 @@
 """Experts: models of y given x that can be fitted to weighted rows."""
 
 from skmoe.experts._adapter import EstimatorExpert
+from skmoe.experts._binomial import BinomialExpert
 from skmoe.experts._expanded import ExpandedExpert
+from skmoe.experts._glm import GammaExpert, NegativeBinomialExpert, PoissonExpert
+from skmoe.experts._gp import GaussianProcessExpert
+from skmoe.experts._heteroscedastic import HeteroscedasticExpert
 from skmoe.experts._linear import LinearExpert
 from skmoe.experts._logistic import LogisticExpert
+from skmoe.experts._noise import PointMassExpert, UniformExpert
+from skmoe.experts._robust import RobustLinearExpert
 
-__all__ = ["EstimatorExpert", "ExpandedExpert", "LinearExpert", "LogisticExpert"]
+__all__ = [
+    "BinomialExpert",
+    "EstimatorExpert",
+    "ExpandedExpert",
+    "GammaExpert",
+    "GaussianProcessExpert",
+    "HeteroscedasticExpert",
+    "LinearExpert",
+    "LogisticExpert",
+    "NegativeBinomialExpert",
+    "PointMassExpert",
+    "PoissonExpert",
+    "RobustLinearExpert",
+    "UniformExpert",
+]

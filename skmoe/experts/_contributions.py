@@ -4,6 +4,7 @@ An expert may have a method ``contributions(X)`` that returns `Contributions`;
 `contributions_of` asks for it and has an answer for all others.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,12 +28,20 @@ __all__ = [
     "linear_contributions",
     "linear_form",
     "linear_inner",
+    "response_contributions",
 ]
 
 Array = NDArray[np.float64]
 
 # Of the size of its terms: how far a prediction may be from its linear form.
 LINEAR_TOL = 1e-11
+INVERSE_LINKS: dict[str, Callable[[Array], Array]] = {
+    "identity": lambda eta: eta,
+    "log": np.exp,
+    "logit": special.expit,
+}
+# Below such a change of a linear predictor its rate is that of the curve.
+FLAT = 1e-7
 
 
 class Contributions(NamedTuple):
@@ -136,6 +145,40 @@ def linear_contributions(expert: Any, X: Any) -> Contributions:
     return form_on(expert.coef_, expert.intercept_, expert.design_).contributions(X)
 
 
+def response_contributions(
+    linear: Contributions, link: str, known: dict[str, Array]
+) -> Contributions:
+    """Carry contributions to a linear predictor over to the mean.
+
+    With the mean m = h(eta) each column gets its part of ``eta - eta_0`` times
+    ``(m - m_0) / (eta - eta_0)``: for a function of one linear predictor these are
+    the integrated gradients from the mean row, and they add up (Sundararajan, M.,
+    Taly, A. and Yan, Q. 2017. Axiomatic attribution for deep networks. ICML). An
+    offset is a column like any other; the number of trials gets what further trials
+    of the mean row add.
+
+    Parameters
+    ----------
+    linear : Contributions
+        Without rest.
+    link : {"identity", "log", "logit"}
+    known : dict of str to array of shape (n_samples,)
+        Their columns come last.
+    """
+    mean_of = INVERSE_LINKS[link]
+    offset, trials = known.get("offset", 0.0), known.get("trials", 1.0)
+    change = linear.parts.sum(axis=1) + offset
+    start = np.asarray(mean_of(linear.baseline))
+    flat = np.abs(change) < FLAT
+    step = np.where(flat, FLAT, change)
+    rate = (mean_of(linear.baseline + step) - start) / step * trials
+    more = {"offset": offset * rate, "trials": (trials - 1.0) * start}
+    columns = [linear.parts * rate[:, None], *(more[n][:, None] for n in known)]
+    rest = trials * mean_of(linear.baseline + change) - start
+    parts = np.hstack(columns)
+    return Contributions(start, parts, rest - parts.sum(axis=1))
+
+
 def contributions_of(expert: Any, X: Any) -> Contributions:
     """Share the predictions of any expert out among the columns.
 
@@ -224,7 +267,7 @@ class LinearInner(NamedTuple):
 
 
 def linear_inner(
-    model: Any, X: Any, raw: Array, weight: Array | None
+    model: Any, X: Any, predicted: Callable[[], Array], weight: Array | None
 ) -> LinearInner | None:
     """Return the linear form of a fitted estimator; None where it has another.
 
@@ -237,8 +280,10 @@ def linear_inner(
         A Pipeline, frozen or the result of a search too.
     X : array or data frame of shape (n_samples, n_features)
         The training rows.
-    raw : array of shape (n_samples[, n_outputs or n_classes])
-        What the model predicts for them: means, or class probabilities.
+    predicted : callable
+        Returns what the model predicts for them, of shape (n_samples[, n_outputs or
+        n_classes]): means, or class probabilities. Not asked of a model without
+        coefficients.
     weight : array of shape (n_samples,) or None
     """
     steps, last = _split(model)
@@ -249,6 +294,7 @@ def linear_inner(
         seen = _transformed(steps, X)
     except (TypeError, ValueError):
         return None  # a model of words, or of missing values
+    raw = predicted()
     weight = np.ones(raw.shape[0]) if weight is None else weight
     slope, intercept = inner
     if hasattr(last, "classes_"):

@@ -1,5 +1,7 @@
 """The linear expert: ridge regression with Gaussian noise, in closed form."""
 
+import copy
+
 import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -123,6 +125,31 @@ class LinearExpert(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.single_output_ = y.ndim == 1
         prior = LinearPrior(self, self.design_, X, _rows_first(y), weight)
         self.kernel_ = LinearKernel(1, prior)
+
+    def features(self, X):
+        """Return the columns of X that enter the mean: all."""
+        return X
+
+    def kernel_rows(self, X, y):
+        """Return what the kernel gets as y, of shape (n_outputs, n_samples)."""
+        return _rows_first(y)
+
+    def start_target(self, X, y):
+        """Return y on the scale of the linear predictor, (n_samples, n_outputs)."""
+        return y.reshape(y.shape[0], -1)
+
+    def make_kernel(self, n_experts, shared=False):
+        """Return a kernel of several experts around this one's prior.
+
+        Parameters
+        ----------
+        n_experts : int
+        shared : bool
+            Whether their variances are tied.
+        """
+        prior = copy.copy(self.kernel_.prior)
+        prior.shared = shared
+        return LinearKernel(n_experts, prior)
 
     def check_parameters(self):
         """Raise a ValueError that names the first bad constructor argument."""

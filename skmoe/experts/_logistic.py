@@ -7,17 +7,18 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skmoe._blocks import Design, half_products, row_blocks
+from skmoe._blocks import Design
 from skmoe._multinomial import log_softmax_first
 from skmoe._sklearn import check_sample_weight
 from skmoe.experts._contributions import linear_contributions
 from skmoe.experts._logistic_kernel import LogisticKernel
+from skmoe.experts._newton import NewtonSteps
 from skmoe.likelihoods import Categorical
 
 __all__ = ["LogisticExpert"]
 
 
-class LogisticExpert(ClassifierMixin, BaseEstimator):
+class LogisticExpert(NewtonSteps, ClassifierMixin, BaseEstimator):
     """Multinomial logistic regression, fitted by weighted damped Newton steps.
 
     ``p(c | x) = exp(b_c' z) / sum_d exp(b_d' z)`` with z the columns standardised
@@ -131,6 +132,18 @@ class LogisticExpert(ClassifierMixin, BaseEstimator):
         anchor = self.kernel_.coef[0]
         self.kernel_ = LogisticKernel(1, anchor, alpha * penalised)
 
+    def features(self, X):
+        """Return the columns of X that enter the logits: all."""
+        return X
+
+    def kernel_rows(self, X, y):
+        """Return what the kernel gets as y: the class codes, (n_samples,)."""
+        return y
+
+    def make_kernel(self, n_experts, shared=False):
+        """Return a kernel of several experts; there is no dispersion to share."""
+        return LogisticKernel(n_experts, self.kernel_.anchor, self.kernel_.ridge)
+
     def check_parameters(self):
         """Raise a ValueError that names the first bad constructor argument."""
         number = isinstance(self.alpha, Real) and self.alpha >= 0
@@ -146,53 +159,7 @@ class LogisticExpert(ClassifierMixin, BaseEstimator):
 
     def m_step(self, X, y, weight):
         """Take one damped Newton step under the weights."""
-        self._newton_step(X, y, weight)
-
-    def fit_alone(self, X, y, weight):
-        """Step until a step gains less than tol, or max_iter times; count them."""
-        last, n_steps = -np.inf, 0
-        while n_steps < self.max_iter:
-            value = self._newton_step(X, y, weight)
-            n_steps += 1
-            if value - last < self.tol * (1.0 + abs(value)):
-                break
-            last = value
-        return n_steps
-
-    def _newton_step(self, X, y, weight):
-        """Step with an Armijo search; return the objective it started from."""
-        kernel = self.kernel_
-        start = self._accumulate(X, y, weight) + kernel.penalty
-        kernel.propose()
-        slope = float(kernel.gradient @ kernel.direction.ravel())
-        fraction = 1.0
-        for _ in range(12):
-            kernel.move(fraction)
-            value = float(weight @ self.log_prob(X, y)) + kernel.penalty
-            if value >= start + 1e-4 * fraction * slope:
-                return start
-            fraction *= 0.5
-        kernel.move(0.0)
-        return start
-
-    def _accumulate(self, X, y, weight):
-        """Sum gradient and grams over all rows; return the log-likelihood."""
-        kernel, p = self.kernel_, self.design_.n_columns
-        half_grams = np.zeros((p * (p + 1) // 2, kernel.n_gram_rows))
-        score = np.zeros((p, kernel.n_score_rows))
-        kernel.reset()
-        value = 0.0
-        for rows in row_blocks(X.shape[0]):
-            design = self.design_.block(X, rows)
-            log_p = kernel.log_prob(design, y[rows])
-            value += float(log_p[0] @ weight[rows])
-            gram_rows = np.empty((kernel.n_gram_rows, design.shape[1]))
-            score_rows = np.empty((kernel.n_score_rows, design.shape[1]))
-            kernel.fill(gram_rows, score_rows, weight[None, rows], weight[rows])
-            half_grams += half_products(design) @ gram_rows.T
-            score += design @ score_rows.T
-        kernel.take(half_grams, score, weight.sum())
-        return value
+        self._newton_step(self.features(X), self.kernel_rows(X, y), weight)
 
     def log_prob(self, X, y):
         """Return the log probability of each row's class code, in nats."""

@@ -1,0 +1,192 @@
+"""Counts: Poisson, negative binomial and binomial, for Fisher scoring."""
+
+import numpy as np
+from scipy import special
+
+from skmoe.experts._families import MAX_ETA, Family, log_mean_rate
+from skmoe.experts._special import log_rising
+
+__all__ = ["BinomialFamily", "NegativeBinomialFamily", "PoissonFamily"]
+
+# Counts up to here have special functions of them looked up in a table.
+MAX_TABLE = 4096
+# log theta of counts that are Poisson, to six digits of the variance at mean 1,
+# and of counts that are zero but for a few.
+THETA_BOUNDS = np.log([[1e-3], [1e6]])
+
+
+class PoissonFamily(Family):
+    """``p(y) = m^y exp(-m) / y!`` with ``log m = eta``."""
+
+    n_target_rows = 2
+
+    def target(self, y, trials=None):
+        """Return y and its log factorial, with a minus."""
+        return np.stack([y, -special.gammaln(y + 1.0)])
+
+    def start(self, target, weight, offset):
+        """Return the log of the mean rate."""
+        return np.array([log_mean_rate(target[0], weight, offset)]), np.empty(0)
+
+    def density(self, eta, target, shapes):
+        """Return log densities, and the means."""
+        log_prob = eta[0]
+        np.minimum(log_prob, MAX_ETA, out=log_prob)
+        mean = np.exp(log_prob)
+        log_prob *= target[0]
+        log_prob -= mean
+        log_prob += target[1]
+        return log_prob, mean
+
+    def fill(self, work, target, shapes, weight, gram_rows, score_rows):
+        """Write means and residuals, times the weights."""
+        np.multiply(work, weight, out=gram_rows[0])
+        np.multiply(weight, target[0], out=score_rows[0])
+        score_rows[0] -= gram_rows[0]
+
+
+class BinomialFamily(Family):
+    """``p(y) = C(m, y) p^y (1 - p)^(m - y)`` with ``logit p = eta``."""
+
+    n_target_rows = 3
+    max_step = np.array([5.0])
+
+    def target(self, y, trials=None):
+        """Return y, y - trials and the log of trials over y."""
+        trials = np.ones_like(y) if trials is None else trials
+        failures = trials - y
+        ways = special.gammaln(trials + 1.0) - special.gammaln(y + 1.0)
+        return np.stack([y, -failures, ways - special.gammaln(failures + 1.0)])
+
+    def start(self, target, weight, offset):
+        """Return the logit of the share of successes."""
+        successes = float(weight @ target[0])
+        failures = -float(weight @ target[1])
+        least = 1e-3 * max(successes + failures, 1e-300)
+        logit = np.log(max(successes, least) / max(failures, least))
+        if offset is not None:
+            logit -= float(weight @ offset) / weight.sum()
+        return np.array([logit]), np.empty(0)
+
+    def density(self, eta, target, shapes):
+        """Return log densities, and 1 + exp(-eta), the inverse of p."""
+        eta = np.clip(eta[0], -MAX_ETA, MAX_ETA, out=eta[0])
+        inverse = np.exp(-eta)
+        inverse += 1.0
+        # y log p + (m - y) log(1 - p) with log p = -log(inverse).
+        log_prob = np.log(inverse)
+        log_prob *= target[1] - target[0]
+        eta *= target[1]
+        log_prob += eta
+        log_prob += target[2]
+        return log_prob, inverse
+
+    def fill(self, work, target, shapes, weight, gram_rows, score_rows):
+        """Write ``m p (1 - p)`` and ``y - m p``, times the weights."""
+        gram, score = gram_rows[0], score_rows[0]
+        proba = np.reciprocal(work)
+        np.multiply(weight, target[0] - target[1], out=gram)
+        gram *= proba
+        np.multiply(weight, target[0], out=score)
+        score -= gram
+        np.subtract(1.0, proba, out=proba)
+        gram *= proba
+
+
+class NegativeBinomialFamily(Family):
+    """Counts of mean ``m = exp(eta)`` and variance ``m + m^2 / theta``.
+
+    ``log p = lgamma(y + t) - lgamma(t) - lgamma(y + 1) + t log t + y log m
+    - (y + t) log(m + t)`` with theta = t. The shape is log theta. Its information
+    has no closed form: the observed curvature serves, by its absolute value.
+    """
+
+    n_target_rows = 3
+    shape_names = ("log_theta",)
+    n_sums = 2
+    unit_power = (0.0,)
+
+    def target(self, y, trials=None):
+        """Return y, minus its log factorial, and y again if it is a small count."""
+        small = (y == np.floor(y)) & (y >= 0.0) & (y <= MAX_TABLE)
+        return np.stack([y, -special.gammaln(y + 1.0), np.where(small, y, -1.0)])
+
+    def start(self, target, weight, offset):
+        """Return the log of the mean rate, and theta from two moments."""
+        y, total = target[0], weight.sum()
+        mean = max(float(weight @ y) / total, 1e-3)
+        variance = float(weight @ (y - mean) ** 2) / total
+        theta = mean * mean / max(variance - mean, 0.01 * mean)
+        log_theta = np.log(np.clip(theta, 0.05, 100.0))
+        rate = log_mean_rate(y, weight, offset)
+        return np.array([rate]), np.array([log_theta])
+
+    def bounds(self, target, weight):
+        """Return the range of log theta."""
+        return THETA_BOUNDS
+
+    def density(self, eta, target, shapes):
+        """Return log densities, and the means."""
+        eta = np.minimum(eta[0], MAX_ETA, out=eta[0])
+        theta = np.exp(shapes)
+        mean = np.exp(eta)
+        log_prob = np.log1p(mean / theta)
+        log_ratio = log_prob.copy()
+        log_prob *= -(target[0] + theta)
+        eta *= target[0]
+        log_prob += eta
+        log_prob += _of_counts(log_rising, target, theta)
+        log_prob += target[1]
+        return log_prob, (mean, log_ratio)
+
+    def fill(self, work, target, shapes, weight, gram_rows, score_rows):
+        """Write weights and scores; sum two derivatives in theta."""
+        mean, log_ratio = work
+        theta = np.exp(shapes)
+        inverse = 1.0 / (mean + theta)
+        residual = target[0] - mean
+        share = theta * inverse
+        np.multiply(weight, share, out=score_rows[0])
+        np.multiply(score_rows[0], mean, out=gram_rows[0])
+        score_rows[0] *= residual
+        first = _of_counts(_psi_rising, target, theta)
+        first -= log_ratio
+        residual *= inverse
+        first -= residual
+        second = _of_counts(_trigamma_rising, target, theta)
+        mean_share = mean * inverse
+        second += mean_share / theta
+        residual *= inverse
+        second += residual
+        sums = [np.einsum("kn,kn->k", part, weight) for part in (first, second)]
+        return np.stack(sums, axis=1)
+
+    def shape_terms(self, sums, mass, shapes):
+        """Return the derivative in log theta and the size of the curvature."""
+        theta = np.exp(shapes[:, 0])
+        slope = theta * sums[:, 0]
+        curvature = np.abs(theta * theta * sums[:, 1] + slope)
+        curvature = np.maximum(curvature, 1e-9 * mass)
+        return slope[:, None], curvature[:, None, None]
+
+
+def _psi_rising(y, theta):
+    return special.psi(y + theta) - special.psi(theta)
+
+
+def _trigamma_rising(y, theta):
+    # The Hurwitz zeta function: polygamma(1, x) without its overhead.
+    return special.zeta(2.0, y + theta) - special.zeta(2.0, theta)
+
+
+def _of_counts(function, target, theta):
+    """Return ``function(y, theta)`` of shape (n_experts, n_rows), by a table if it can.
+
+    Counts take few values, and special functions cost fifty times a look-up.
+    """
+    codes = target[2]
+    if codes.min(initial=0.0) < 0.0 or codes.max(initial=0.0) >= codes.size:
+        return function(target[0], theta)
+    codes = codes.astype(np.intp)
+    values = np.arange(codes.max(initial=0) + 1.0)
+    return function(values, theta).take(codes, axis=1)
