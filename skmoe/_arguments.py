@@ -6,13 +6,15 @@ import numbers
 import numpy as np
 from scipy import sparse
 from sklearn.base import clone, is_classifier
+from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 
-from skmoe._protocols import Gate
+from skmoe._expansion import split_last
 from skmoe._xp import to_numpy
 from skmoe.em._starts import KINDS
 from skmoe.experts._adapter import as_expert
 from skmoe.gates._classifier import ClassifierGate
+from skmoe.gates._expanded import ExpandedGate, is_gate
 from skmoe.gates._softmax import SoftmaxGate
 
 __all__ = [
@@ -116,6 +118,8 @@ def _seed(part, rng):
 def resolve_gate(gate, rng):
     """Return a cloned gate: SoftmaxGate for None, an adapter for a classifier.
 
+    A Pipeline whose last step is a gate becomes an `ExpandedGate`.
+
     Raises
     ------
     TypeError
@@ -125,14 +129,19 @@ def resolve_gate(gate, rng):
         return SoftmaxGate()
     if isinstance(gate, type):
         raise TypeError(f"gate must be an instance, got the class {gate.__name__}.")
-    if hasattr(gate, "log_joint") or isinstance(gate, Gate):
+    # A subclass of Pipeline may do more with its steps than to call them in turn.
+    if type(gate) is Pipeline and gate.steps and is_gate(gate.steps[-1][1]):
+        front, last = split_last(clone(gate))
+        _seed(last, rng)
+        return last if front is None else ExpandedGate(front, last)
+    if is_gate(gate):
         gate = clone(gate)
     elif hasattr(gate, "get_params") and is_classifier(gate):
         gate = ClassifierGate(clone(gate))
     else:
         raise TypeError(
-            "gate must be None, a gate of skmoe.gates or a scikit-learn classifier "
-            f"that takes sample_weight, got {gate!r}."
+            "gate must be None, a gate of skmoe.gates, a Pipeline that ends in one, or "
+            f"a scikit-learn classifier that takes sample_weight, got {gate!r}."
         )
     _seed(gate, rng)
     return gate
@@ -269,7 +278,11 @@ def check_enough_rows(n_samples, n_experts, what="n_experts"):
 
 
 def check_finite(X, feature_names, allow_nan):
-    """Raise a ValueError that names the first column with NaN or infinity."""
+    """Raise a ValueError that names the first column with NaN or infinity.
+
+    What is not stored of sparse rows is zero, and no gap: there NaN is refused.
+    """
+    allow_nan = allow_nan and not sparse.issparse(X)
     values = X.data if sparse.issparse(X) else X
     if np.isfinite(values).all() or (allow_nan and not np.isinf(values).any()):
         return

@@ -25,6 +25,7 @@ __all__ = [
     "bound_direction",
     "contrast",
     "fill_pairs",
+    "joint_hessian",
     "log_softmax_first",
     "n_pairs",
     "newton_direction",
@@ -163,6 +164,31 @@ def _hessians(gram_pairs, ridge, basis):
     hessian = np.ascontiguousarray(hessian).reshape(n_logits, q * p, q * p)
     hessian[:, np.arange(q * p), np.arange(q * p)] += np.tile(ridge, q)
     return hessian
+
+
+def joint_hessian(gram_pairs, n_classes, ridge):
+    """Return the penalised information matrix of all coefficients.
+
+    Unlike those of the Newton steps it keeps the direction of a common shift, in
+    which only the ridge has curvature.
+
+    Parameters
+    ----------
+    gram_pairs : array of shape (n_pairs, n_columns, n_columns)
+    n_classes : int
+    ridge : array of shape (n_columns,)
+
+    Returns
+    -------
+    hessian : array of shape (n_classes * n_columns, n_classes * n_columns)
+    """
+    p = ridge.size
+    blocks = np.zeros((n_classes, n_classes, p, p))
+    c, d = np.triu_indices(n_classes, 1)
+    blocks[c, d] = blocks[d, c] = -gram_pairs
+    every = np.arange(n_classes)
+    blocks[every, every] = np.diag(ridge) - blocks.sum(axis=1)
+    return blocks.transpose(0, 2, 1, 3).reshape(n_classes * p, n_classes * p)
 
 
 def bound_direction(gram, gradient, ridge):

@@ -3,29 +3,30 @@
 from copy import copy
 
 import numpy as np
-from scipy import sparse
-from sklearn import config_context
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
-from sklearn.exceptions import UnsetMetadataPassedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import column_or_1d, get_tags
-from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     check_array,
     check_consistent_length,
     check_is_fitted,
-    has_fit_parameter,
     validate_data,
 )
 
+from skmoe._expansion import (
+    check_transformer,
+    fitted_transformer,
+    set_seeds,
+    transformed,
+)
 from skmoe._protocols import is_parametric
 from skmoe._sklearn import check_sample_weight, safe_indexing
 from skmoe.experts._contributions import expanded_contributions
+from skmoe.experts._known import append_known, split_known
 from skmoe.experts._linear import LinearExpert
-from skmoe.experts._weights import set_seeds
 
 __all__ = ["ExpandedExpert", "has_protocol"]
 
@@ -117,6 +118,8 @@ class ExpandedExpert(MetaEstimatorMixin, BaseEstimator):
     """
 
     _train = None  # (X, transformed X) of the training rows
+    # Known quantities of a row, the last columns of X: they are not transformed.
+    known = ()
 
     def __init__(self, transformer, expert=None):
         self.transformer = transformer
@@ -230,36 +233,19 @@ class ExpandedExpert(MetaEstimatorMixin, BaseEstimator):
             return self._train[1]
         if "transformer_" not in self.__dict__:
             check_is_fitted(self)  # which costs tags: only for its message
-        name = type(self.transformer).__name__
-        out = self.transformer_.transform(X)
-        out = check_array(
-            out, accept_sparse="csr", dtype=np.float64, ensure_all_finite=False
-        )
-        if out.shape[0] != X.shape[0]:
-            raise ValueError(
-                f"ExpandedExpert: {name} returned {out.shape[0]} rows for "
-                f"{X.shape[0]}; use a transformer that keeps every row."
-            )
-        thin = sparse.issparse(out)
-        n_bad = int((~np.isfinite(out.data if thin else out)).sum())
-        if n_bad:
-            raise ValueError(
-                f"ExpandedExpert: {name} returned {n_bad} values that are NaN or "
-                "infinite; impute or clip them, or use another transformer."
-            )
-        return sparse.csr_array(out) if thin else out
+        features, known = split_known(X, self.known)
+        columns = transformed(self.transformer_, features, "ExpandedExpert")
+        return append_known(columns, known)
 
     def _fit_transformer(self, X, y, weight):
         """Set ``transformer_``, fitted, and ``expert_``, not yet fitted."""
         self._train = None
-        transformer = clone(self.transformer)
         self.expert_ = clone(self._template)
-        # Clones in a mixture must expand alike, whichever of them is prepared.
-        for part in (transformer, self.expert_):
-            set_seeds(part, np.random.RandomState(0))
-        if not _fitted_with_weights(transformer, X, y, weight):
-            transformer.fit(X, y)
-        self.transformer_ = transformer
+        set_seeds(self.expert_, np.random.RandomState(0))
+        if self.known:
+            self.expert_.known = self.known
+        features = split_known(X, self.known)[0]
+        self.transformer_ = fitted_transformer(self.transformer, features, y, weight)
 
     # -- the Expert protocol ---------------------------------------------------
 
@@ -281,13 +267,7 @@ class ExpandedExpert(MetaEstimatorMixin, BaseEstimator):
             self._template.check_parameters()
 
     def _check_parts(self):
-        given = self.transformer
-        methods = ("get_params", "fit", "transform")
-        if isinstance(given, type) or not all(hasattr(given, m) for m in methods):
-            raise TypeError(
-                "ExpandedExpert: transformer must be an instance with fit and "
-                f"transform, such as SplineTransformer(), got {given!r}."
-            )
+        check_transformer(self.transformer, "ExpandedExpert")
         if self.expert is not None and not has_protocol(self.expert):
             raise TypeError(
                 "ExpandedExpert: expert must be None or an expert such as "
@@ -368,33 +348,3 @@ class ExpandedExpert(MetaEstimatorMixin, BaseEstimator):
         if "expert_" in self.__dict__:
             new.expert_ = copy(self.expert_)
         return new
-
-
-def _fitted_with_weights(transformer, X, y, weight):
-    """Fit a transformer with row weights; return False where no part takes them."""
-    try:
-        with config_context(enable_metadata_routing=True):
-            _request_weights(transformer)
-            routing = get_routing_for_object(transformer)
-            takes = bool(routing.consumes("fit", ["sample_weight"]))
-            if takes:
-                transformer.fit(X, y, sample_weight=weight)
-            return takes
-    except (NotImplementedError, UnsetMetadataPassedError):
-        # A part that cannot route at all, or that would pass the weights on to a
-        # scorer that was not told what to do with them.
-        return False
-
-
-def _request_weights(transformer):
-    """Request row weights wherever a part takes them; an explicit refusal stands."""
-    params = transformer.get_params(deep=True)
-    frozen = [f"{k}__" for k, v in params.items() if isinstance(v, FrozenEstimator)]
-    for key, part in {"": transformer, **params}.items():
-        if key.startswith(tuple(frozen)) or isinstance(part, type | FrozenEstimator):
-            continue
-        takes = has_fit_parameter(part, "sample_weight")
-        if takes and hasattr(part, "set_fit_request"):
-            request = getattr(part.get_metadata_routing(), "fit", None)
-            if getattr(request, "requests", {}).get("sample_weight") is not False:
-                part.set_fit_request(sample_weight=True)

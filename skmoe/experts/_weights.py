@@ -24,6 +24,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import MetadataRouter
 from sklearn.utils.validation import has_fit_parameter
 
+from skmoe._expansion import is_prefit, set_seeds
 from skmoe.experts._rows import systematic_rows, take_rows
 
 __all__ = [
@@ -96,19 +97,14 @@ def plan_weights(estimator, weights="auto"):
     if gp_path is not None:
         return WeightPlan("alpha", (f"{gp_path}alpha",))
     names = _weight_names(estimator)
-    if _is_router(estimator):
-        routing = get_config()["enable_metadata_routing"]
-        if (routing and names) or (not names and _can_be_routed(estimator)):
-            return WeightPlan("routed")
+    if names:
+        routable = get_config()["enable_metadata_routing"]
+    else:
+        routable = _can_be_routed(estimator)
+    # Asked last: listing the routes of a pipeline takes longer than a small fit.
+    if routable and _is_router(estimator):
+        return WeightPlan("routed")
     return WeightPlan("soft", names) if names else WeightPlan("rows")
-
-
-def is_prefit(estimator):
-    """Return whether no part of an estimator would ever be refitted."""
-    if isinstance(estimator, Pipeline):
-        steps = [step for _, step in estimator.steps]
-        return all(s in (None, "passthrough") or is_prefit(s) for s in steps)
-    return isinstance(estimator, FrozenEstimator)
 
 
 def innermost(model):
@@ -251,29 +247,6 @@ def _current_request(part, method):
     routing = part.get_metadata_routing()
     requests = getattr(getattr(routing, method, None), "requests", {})
     return requests.get("sample_weight")
-
-
-def set_seeds(estimator, rng):
-    """Give every nested ``random_state`` that is None a seed, in place.
-
-    So each M-step is the same function of the weights.
-
-    Parameters
-    ----------
-    estimator : estimator
-    rng : numpy.random.RandomState
-    """
-    params = estimator.get_params(deep=True)
-    frozen = [f"{k}__" for k, v in params.items() if isinstance(v, FrozenEstimator)]
-    seeds = {
-        key: int(rng.randint(np.iinfo(np.int32).max))
-        for key in sorted(params)
-        if params[key] is None
-        and (key == "random_state" or key.endswith("__random_state"))
-        and not key.startswith(tuple(frozen))
-    }
-    if seeds and not is_prefit(estimator):
-        estimator.set_params(**seeds)
 
 
 def choose_rows(weight, plan, offset=0.5):

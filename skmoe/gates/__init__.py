@@ -2,7 +2,14 @@
 
 from skmoe.gates._classifier import ClassifierGate
 from skmoe.gates._constant import ConstantGate
+from skmoe.gates._expanded import ExpandedGate
 from skmoe.gates._gaussian import GaussianGate
 from skmoe.gates._softmax import SoftmaxGate
 
-__all__ = ["ClassifierGate", "ConstantGate", "GaussianGate", "SoftmaxGate"]
+__all__ = [
+    "ClassifierGate",
+    "ConstantGate",
+    "ExpandedGate",
+    "GaussianGate",
+    "SoftmaxGate",
+]

@@ -8,7 +8,7 @@ from sklearn import config_context
 from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, get_tags
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from skmoe.gates._constant import check_number, check_prepared, check_resp
@@ -80,6 +80,13 @@ class ClassifierGate(BaseEstimator):
         self.classifier = classifier
         self.smoothing = smoothing
         self.random_state = random_state
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        given = self.classifier
+        if hasattr(given, "__sklearn_tags__") and not isinstance(given, type):
+            tags.input_tags = get_tags(given).input_tags
+        return tags
 
     @property
     def exact_m_step(self):

@@ -130,6 +130,12 @@ class ConstantGate(BaseEstimator):
     def __init__(self, alpha=0.0):
         self.alpha = alpha
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        # It counts rows and never looks into them.
+        tags.input_tags.sparse = tags.input_tags.allow_nan = True
+        return tags
+
     def prepare(self, X, weight, n_experts):
         """Check the parameters and start with equal mixing weights.
 

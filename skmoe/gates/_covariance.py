@@ -15,10 +15,12 @@ in the eigenbasis), so the M-step stays exact where a cluster collapses.
 """
 
 from dataclasses import dataclass
+from itertools import cycle
 
 import numpy as np
 
 from skmoe._blocks import half_products, unpack_grams
+from skmoe.gates._missing import embedded_inverses
 
 __all__ = ["COVARIANCES", "CovariancePrior"]
 
@@ -142,6 +144,70 @@ class FullCovariance:
         """Return `distance` up to a term that all experts share in a row."""
         return self.distance(z, mean)
 
+    def partial_distance(self, rows, mean):
+        """Return `distance` plus log determinant of what incomplete rows show.
+
+        Parameters
+        ----------
+        rows : PartialRows
+        mean : array of shape (n_experts, n_columns)
+
+        Returns
+        -------
+        distance : array of shape (n_experts, n_rows)
+        """
+        out = np.empty((mean.shape[0], rows.z.shape[1]))
+        for part, k, solved, _, log_det, pattern_of in self._solved(rows, mean):
+            error = rows.error(mean[k])[:, part]
+            out[k, part] = (solved * error).sum(axis=0) + log_det[pattern_of]
+        return out
+
+    def partial_contrast(self, rows, mean):
+        """Return `partial_distance` up to a term that all experts share in a row."""
+        return self.partial_distance(rows, mean)
+
+    def expected_sums(self, rows, mean, mass):
+        """Return what the sums of `statistics` over incomplete rows are expected to be.
+
+        Under each expert's own Gaussian, given what a row shows.
+
+        Parameters
+        ----------
+        rows : PartialRows
+        mean : array of shape (n_experts, n_columns)
+        mass : array of shape (n_rows, n_experts)
+            Weight times responsibility.
+
+        Returns
+        -------
+        sums : array of shape (n_statistics, n_experts)
+        """
+        n_experts, p = mean.shape
+        grams = np.zeros((n_experts, p + 1, p + 1))
+        known = np.zeros((n_experts, p, p))
+        value = self.matrices(n_experts)
+        for part, k, solved, inverse, _, pattern_of in self._solved(rows, mean):
+            guess = mean[k][:, None] + value[k] @ solved
+            z = np.where(rows.observed[:, part], rows.z[:, part], guess)
+            design = np.concatenate([np.ones((1, z.shape[1])), z])
+            grams[k] += (design * mass[part, k]) @ design.T
+            share = np.bincount(pattern_of, mass[part, k], inverse.shape[0])
+            known[k] += np.tensordot(share, inverse, axes=1)
+        total = mass.sum(axis=0)[:, None, None]
+        grams[:, 1:, 1:] += total * value - value @ known @ value
+        return grams[:, *np.triu_indices(p + 1)].T
+
+    def _solved(self, rows, mean):
+        """Yield, by parts of rows and experts, ``P (z - m_k)`` and P by pattern."""
+        for part, patterns, pattern_of in rows.chunks():
+            inverses = [embedded_inverses(value, patterns) for value in self.value]
+            for k, (inverse, log_det) in zip(
+                range(mean.shape[0]), cycle(inverses), strict=False
+            ):
+                error = rows.error(mean[k])[:, part]
+                solved = np.einsum("npq,qn->pn", inverse[pattern_of], error)
+                yield part, k, solved, inverse, log_det, pattern_of
+
     @property
     def vector(self):
         """Lower Cholesky factors with the logs of their diagonals, flat."""
@@ -193,6 +259,16 @@ class TiedCovariance(FullCovariance):
         """
         slope, intercept = self.linear_form(mean)
         return -2.0 * (slope @ z + intercept[:, None])
+
+    def partial_contrast(self, rows, mean):
+        """Return `partial_distance` less the determinant and ``z' P z``."""
+        out = np.empty((mean.shape[0], rows.z.shape[1]))
+        for part, patterns, pattern_of in rows.chunks():
+            inverse = embedded_inverses(self.value[0], patterns)[0]
+            solved = np.einsum("npq,qn->pn", inverse[pattern_of], rows.z[:, part])
+            square = np.einsum("kp,mpq,kq->km", mean, inverse, mean, optimize=True)
+            out[:, part] = square[:, pattern_of] - 2.0 * (mean @ solved)
+        return out
 
     def linear_form(self, mean):
         """Return slopes ``S^-1 m_k`` and intercepts ``-m_k' S^-1 m_k / 2``."""
@@ -251,6 +327,25 @@ class DiagonalCovariance:
     def contrast(self, z, mean):
         """Return `distance`: nothing is shared between the experts."""
         return self.distance(z, mean)
+
+    def partial_distance(self, rows, mean):
+        """Return `distance` plus log determinant of what incomplete rows show."""
+        error = np.stack([rows.error(row) for row in mean])
+        distance = np.einsum("kdn,kdn,kd->kn", error, error, 1.0 / self.value)
+        return distance + np.log(self.value) @ rows.observed
+
+    def partial_contrast(self, rows, mean):
+        """Return `partial_distance`: nothing is shared between the experts."""
+        return self.partial_distance(rows, mean)
+
+    def expected_sums(self, rows, mean, mass):
+        """Return expected sums of `statistics`, as in `FullCovariance`."""
+        sums = []
+        for k, share in enumerate(mass.T):
+            z = np.where(rows.observed, rows.z, mean[k][:, None])
+            spread = self.value[k] * (~rows.observed @ share)
+            sums.append([share.sum(), *(z @ share), *(z**2 @ share + spread)])
+        return np.array(sums).T
 
     @property
     def vector(self):

@@ -5,7 +5,7 @@ from scipy import sparse
 from scipy.special import log_softmax
 from sklearn.base import BaseEstimator
 
-from skmoe._blocks import Design, row_blocks
+from skmoe._blocks import row_blocks
 from skmoe._multinomial import log_softmax_first
 from skmoe.gates._constant import (
     SMALLEST_SHARE,
@@ -15,6 +15,7 @@ from skmoe.gates._constant import (
     log_shares,
 )
 from skmoe.gates._covariance import COVARIANCES, CovariancePrior
+from skmoe.gates._missing import PartialRows, observed_design
 
 __all__ = ["GaussianGate"]
 
@@ -48,6 +49,12 @@ class GaussianGate(BaseEstimator):
     A column that does not vary says nothing about where a row is and is left
     out.
 
+    Missing values (NaN) are integrated out: the density of a row is that of the
+    columns that it shows, ``N(x_o; m_k,o, S_k,oo)``, and a row that shows none goes
+    to expert k with probability a_k. The M-step then takes the expectations of the
+    missing values and of their products under each expert's current Gaussian [3]_;
+    it is a step of EM in itself, and raises the objective instead of maximising it.
+
     Parameters
     ----------
     covariance : {"full", "diag", "tied"}, default="full"
@@ -77,6 +84,9 @@ class GaussianGate(BaseEstimator):
     .. [2] C. Fraley, A. E. Raftery, "Bayesian regularization for normal mixture
        estimation and model-based clustering", Journal of Classification 24,
        2007.
+    .. [3] Z. Ghahramani, M. I. Jordan, "Supervised learning from incomplete data
+       via an EM approach", Advances in Neural Information Processing Systems 6,
+       1994.
 
     Examples
     --------
@@ -98,6 +108,11 @@ class GaussianGate(BaseEstimator):
         self.reg = reg
         self.prior_rows = prior_rows
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
     def prepare(self, X, weight, n_experts):
         """Fix scales and prior; start with equal regions around the mean.
 
@@ -106,7 +121,7 @@ class GaussianGate(BaseEstimator):
         TypeError
             If X is sparse.
         ValueError
-            If a parameter is out of range.
+            If a parameter is out of range, or a column missing in every row.
         """
         if self.covariance not in COVARIANCES:
             raise ValueError(
@@ -115,7 +130,7 @@ class GaussianGate(BaseEstimator):
             )
         floor = check_number("GaussianGate: reg", self.reg, strict=True)
         _check_dense(X)
-        self._design = Design(X, weight)
+        self._design = observed_design(X, weight)
         self._kept = np.flatnonzero(self._design.inverse_scale)
         n_columns = self._kept.size
         rows = self._prior_rows(n_columns)
@@ -131,7 +146,10 @@ class GaussianGate(BaseEstimator):
         return check_number("GaussianGate: prior_rows", self.prior_rows)
 
     def m_step(self, X, resp, weight):
-        """Set weights, means and covariances to their mode in closed form."""
+        """Set weights, means and covariances to their mode in closed form.
+
+        Given the expectations of what is missing, where values are missing.
+        """
         self._check(X)
         check_resp(X, resp, weight, self.log_weight_.size)
         sums = self._weighted_sums(X, resp, weight)
@@ -152,8 +170,15 @@ class GaussianGate(BaseEstimator):
         total = 0.0
         n_columns = 1 + self._kept.size
         for rows in self._blocks(X, n_columns * n_columns):
-            terms = self._spread.statistics(self._standard(X, rows))
-            total = total + terms @ (weight[rows, None] * resp[rows])
+            design = self._standard(X, rows)
+            mass = weight[rows, None] * resp[rows]
+            holes = np.isnan(design).any(axis=0)
+            if holes.any():
+                partial = PartialRows(design[1:, holes])
+                expected = self._spread.expected_sums(partial, self._mean, mass[holes])
+                total = total + expected
+                design, mass = design[:, ~holes], mass[~holes]
+            total = total + self._spread.statistics(design) @ mass
         return total
 
     def _blocks(self, X, floats_per_row):
@@ -172,8 +197,7 @@ class GaussianGate(BaseEstimator):
     def log_proba(self, X):
         """Return log gate probabilities of shape (n_samples, n_experts)."""
         self._check(X)
-        constant = self.log_weight_ - 0.5 * self._spread.log_det
-        return self._map(X, self._spread.contrast, constant, normalise=True)
+        return self._map(X, normalise=True)
 
     def log_joint(self, X):
         """Return ``log(a_k N(x; m_k, S_k))`` in nats.
@@ -181,27 +205,51 @@ class GaussianGate(BaseEstimator):
         Returns
         -------
         log_joint : ndarray of shape (n_samples, n_experts)
-            Densities are per unit of each column of X that varies.
+            Densities are per unit of each column of X that varies, of those that a
+            row shows.
         """
         self._check(X)
-        log_unit = np.log(self._design.inverse_scale[self._kept]).sum()
-        constant = self.log_weight_ - 0.5 * self._spread.log_det
-        constant = constant + log_unit - 0.5 * self._kept.size * LOG_2PI
-        return self._map(X, self._spread.distance, constant)
+        return self._map(X)
 
-    def _map(self, X, distance, constant, *, normalise=False):
-        """Return ``constant - distance / 2`` for each row, in blocks.
+    def _map(self, X, *, normalise=False):
+        """Return log joint densities, or log probabilities, in blocks.
 
         Normalised within a block, experts first: sums over a short last axis
         would take longer than the distances.
         """
-        n_experts = constant.size
+        n_experts = self.log_weight_.size
         out = np.empty((X.shape[0], n_experts))
         for rows in self._blocks(X, n_experts * max(self._kept.size, 1)):
             z = self._standard(X, rows)[1:]
-            value = constant[:, None] - 0.5 * distance(z, self._mean)
+            holes = np.isnan(z).any(axis=0)
+            if holes.any():
+                value = np.empty((n_experts, z.shape[1]))
+                value[:, ~holes] = self._complete(z[:, ~holes], normalise)
+                value[:, holes] = self._partial(PartialRows(z[:, holes]), normalise)
+            else:
+                value = self._complete(z, normalise)
             out[rows] = log_softmax_first(value)[0].T if normalise else value.T
         return out
+
+    def _complete(self, z, normalise):
+        """Return log joint densities, or logits, of rows without holes."""
+        constant = self.log_weight_ - 0.5 * self._spread.log_det
+        if normalise:
+            distance = self._spread.contrast(z, self._mean)
+        else:
+            log_unit = np.log(self._design.inverse_scale[self._kept]).sum()
+            constant = constant + log_unit - 0.5 * self._kept.size * LOG_2PI
+            distance = self._spread.distance(z, self._mean)
+        return constant[:, None] - 0.5 * distance
+
+    def _partial(self, partial, normalise):
+        """Return the same of rows with holes."""
+        constant = self.log_weight_[:, None]
+        if normalise:
+            return constant - 0.5 * self._spread.partial_contrast(partial, self._mean)
+        log_unit = np.log(self._design.inverse_scale[self._kept]) - 0.5 * LOG_2PI
+        distance = self._spread.partial_distance(partial, self._mean)
+        return constant - 0.5 * distance + log_unit @ partial.observed
 
     def _check(self, X):
         check_prepared(self, "log_weight_")

@@ -1,18 +1,15 @@
 """The softmax gate: a multinomial logit fitted to responsibilities."""
 
+from numbers import Real
+
 import numpy as np
 from scipy import optimize
 from sklearn.base import BaseEstimator
 
-from skmoe._blocks import Design, half_products, row_blocks, unpack_grams
-from skmoe._multinomial import (
-    MAX_LOGIT_STEP,
-    bound_direction,
-    fill_pairs,
-    log_softmax_first,
-    n_pairs,
-    newton_direction,
-)
+from skmoe._blocks import Design, half_products, row_blocks
+from skmoe._elastic import shifted
+from skmoe._multinomial import log_softmax_first
+from skmoe.gates._softmax_kernel import SoftmaxKernel
 
 __all__ = ["SoftmaxGate", "SoftmaxKernel"]
 
@@ -21,123 +18,6 @@ __all__ = ["SoftmaxGate", "SoftmaxKernel"]
 MAX_NEWTON_PARAMETERS = 600
 # Above this many columns not even one gram is formed.
 MAX_GRAM_COLUMNS = 1500
-
-
-class SoftmaxKernel:
-    """Numerics of the softmax gate on blocks of a standardised design.
-
-    The engine fills weight rows block by block, hands back their sums, and asks
-    for a step; see `skmoe.em._fused`. With a design of one column, the
-    intercept, it is the constant gate and its step is the exact M-step.
-
-    Parameters
-    ----------
-    n_experts : int
-    penalised : array of shape (n_columns,)
-        One where the ridge acts.
-    alpha : float
-        Ridge: the log prior is ``-alpha / 2 * sum(coef ** 2)``.
-    solver : {"newton", "bound"}
-    """
-
-    def __init__(self, n_experts, penalised, alpha, solver="newton"):
-        self.n_experts = n_experts
-        self.ridge = alpha * penalised
-        self.constant = penalised.size == 1 and penalised[0] == 0.0
-        self.newton = solver == "newton"
-        self.coef = np.zeros((n_experts, penalised.size))
-        self._proba = None
-
-    @property
-    def exact_m_step(self):
-        """Whether one step reaches the maximum of the gate's objective."""
-        return self.constant
-
-    @property
-    def n_gram_rows(self):
-        """Weight columns whose grams a pass must sum."""
-        if self.constant:
-            return 0
-        return n_pairs(self.n_experts) if self.newton else 1
-
-    @property
-    def n_score_rows(self):
-        """Weight columns whose sums with the design a pass must form."""
-        return self.n_experts
-
-    @property
-    def penalty(self):
-        """Log prior density of the coefficients, up to a constant."""
-        return -0.5 * float(((self.coef * self.coef) @ self.ridge).sum())
-
-    def log_proba(self, design):
-        """Return log gate probabilities of a block, (n_experts, n_rows)."""
-        log_gate, self._proba = log_softmax_first(self.coef @ design)
-        return log_gate
-
-    def fill(self, gram_rows, score_rows, weighted_resp, weight):
-        """Write the weight rows of the block that `log_proba` saw last."""
-        if self.constant:
-            self._mass = weight.sum()
-        elif self.newton:
-            fill_pairs(gram_rows, self._proba, weight)
-        else:
-            gram_rows[0] = weight
-        np.multiply(self._proba, -weight, out=score_rows)
-        score_rows += weighted_resp
-
-    def take(self, half_grams, score, total_weight):
-        """Receive the sums of one pass over all rows."""
-        self._half_grams = half_grams
-        self._total = total_weight
-        self.gradient = score.T - self.ridge * self.coef
-
-    def precondition(self, vector):
-        """Apply the inverse of the complete-data information."""
-        vector = vector.reshape(self.coef.shape)
-        if self.constant:
-            proba = log_softmax_first(self.coef)[1][:, 0]
-            pairs = np.empty((n_pairs(self.n_experts), 1))
-            fill_pairs(pairs, proba[:, None], np.full(1, self._total))
-            grams = pairs[:, :, None]
-        else:
-            grams = unpack_grams(self._half_grams, self.coef.shape[1])
-        if self.newton:
-            return newton_direction(grams, vector, self.ridge)
-        return bound_direction(grams[0], vector, self.ridge)
-
-    def propose(self):
-        """Compute the step of this pass: damped Newton, bound, or exact."""
-        self._from = self.coef
-        if self.constant:
-            proba = log_softmax_first(self.coef)[1]
-            mass = np.maximum(self.gradient + self._total * proba, 1e-12 * self._total)
-            target = np.log(mass)
-            self.direction = target - target.mean() - self.coef
-            return
-        self.direction = self.limited(self.precondition(self.gradient))
-        self.direction = self.direction.reshape(self.coef.shape)
-
-    def limited(self, direction):
-        """Return a direction, flat, that is no longer than a step may be."""
-        step = direction.reshape(self.coef.shape)
-        # np.sqrt of the sum over columns is the size of the change in logits.
-        with np.errstate(over="ignore"):  # an infinite size shrinks it to nothing
-            size = np.sqrt((step * step).sum(axis=1)).max()
-        return (step * min(1.0, MAX_LOGIT_STEP / max(size, 1e-300))).ravel()
-
-    def move(self, fraction):
-        """Go this fraction of the proposed step from where it started."""
-        self.coef = self._from + fraction * self.direction
-
-    @property
-    def parameters(self):
-        """All coefficients as one vector."""
-        return self.coef.ravel()
-
-    @parameters.setter
-    def parameters(self, value):
-        self.coef = np.array(value).reshape(self.coef.shape)
 
 
 class SoftmaxGate(BaseEstimator):
@@ -149,12 +29,23 @@ class SoftmaxGate(BaseEstimator):
     (generalised EM: at the current point this objective and the likelihood have
     the same gradient, so going on to its maximum gains nothing).
 
+    With ``l1_ratio > 0`` slopes become exactly zero: columns leave the gate. The
+    step is then that of proximal Newton (see `skmoe._elastic`). The vectors v_k of
+    all experts are kept. A number added to the slopes of a column for all experts
+    changes no probability; of these the penalty takes the smallest, so that with
+    ``l1_ratio=1`` zero is a median of each column's slopes.
+
     Parameters
     ----------
     alpha : float, default=0.03
-        Ridge on the slopes of the standardised columns, never on intercepts:
-        the log prior is ``-alpha / 2 * sum_k |v_k|^2``. It keeps separated gates
-        finite. ``alpha=0`` is maximum likelihood.
+        Penalty on the slopes of the standardised columns, never on intercepts.
+        The log prior is ``-alpha sum_k (l1_ratio |v_k|_1 + (1 - l1_ratio) / 2
+        |v_k|^2)``, in nats. It keeps separated gates finite. ``alpha=0`` is maximum
+        likelihood.
+    l1_ratio : float, default=0.0
+        Share of the L1 norm in the penalty: 0 is ridge, 1 the lasso. To drop
+        columns alpha must be of the order of the square root of the number of
+        rows.
     solver : {"auto", "newton", "bound", "lbfgs"}, default="auto"
         "newton" solves for all (n_experts - 1) * n_columns coefficients at
         once; "bound" climbs the Boehning-Lindsay bound of the Hessian, whose
@@ -164,8 +55,8 @@ class SoftmaxGate(BaseEstimator):
     Attributes
     ----------
     coef_ : array of shape (n_experts, n_features)
-        Slopes on the scale of the user's columns. Rows of coefficients are
-        centred: only their differences matter.
+        Slopes on the scale of the user's columns. Only the differences between
+        experts matter: without L1 penalty they sum to zero over experts.
     intercept_ : array of shape (n_experts,)
 
     References
@@ -174,12 +65,15 @@ class SoftmaxGate(BaseEstimator):
     and the EM algorithm. Neural Computation 6.
     Boehning, D. and Lindsay, B. G. (1988). Monotonicity of quadratic
     approximation algorithms. Ann. Inst. Statist. Math. 40.
+    Zou, H., Hastie, T. and Tibshirani, R. (2007). On the "degrees of freedom" of
+    the lasso. Ann. Statist. 35.
     """
 
     exact_m_step = True
 
-    def __init__(self, alpha=0.03, *, solver="auto"):
+    def __init__(self, alpha=0.03, *, l1_ratio=0.0, solver="auto"):
         self.alpha = alpha
+        self.l1_ratio = l1_ratio
         self.solver = solver
 
     def __sklearn_tags__(self):
@@ -193,7 +87,7 @@ class SoftmaxGate(BaseEstimator):
         Raises
         ------
         ValueError
-            If alpha is negative or the solver is unknown.
+            If alpha or l1_ratio is out of range, or the solver unknown.
         """
         self.check_parameters()
         self.design_ = Design(X, weight)
@@ -201,9 +95,14 @@ class SoftmaxGate(BaseEstimator):
 
     def check_parameters(self):
         """Raise a ValueError that names the first bad constructor argument."""
-        if not (np.isreal(self.alpha) and self.alpha >= 0):
+        if not (isinstance(self.alpha, Real) and 0 <= self.alpha < np.inf):
             raise ValueError(
                 f"SoftmaxGate: alpha must be a number >= 0, got {self.alpha!r}."
+            )
+        if not (isinstance(self.l1_ratio, Real) and 0 <= self.l1_ratio <= 1):
+            raise ValueError(
+                "SoftmaxGate: l1_ratio must be a number from 0 (ridge) to 1 (lasso), "
+                f"got {self.l1_ratio!r}."
             )
         known = ("auto", "newton", "bound", "lbfgs")
         if self.solver not in known:
@@ -214,7 +113,8 @@ class SoftmaxGate(BaseEstimator):
     def make_kernel(self, design, n_experts):
         """Return the gate's numerics for a design, all coefficients zero."""
         solver = self.choose_solver(design.n_columns, n_experts)
-        return SoftmaxKernel(n_experts, design.penalised, self.alpha, solver)
+        penalty = (self.alpha, solver, self.l1_ratio)
+        return SoftmaxKernel(n_experts, design.penalised, *penalty)
 
     def choose_solver(self, n_columns, n_experts):
         """Return the solver that "auto" stands for at this size."""
@@ -225,10 +125,24 @@ class SoftmaxGate(BaseEstimator):
         return "bound" if n_columns <= MAX_GRAM_COLUMNS else "lbfgs"
 
     @property
+    def smooth(self):
+        """Whether the penalty has no L1 part; see `SoftmaxKernel`."""
+        return self.kernel_.smooth
+
+    @property
     def n_parameters(self):
-        """Free coefficients: (n_experts - 1) * (n_features + 1)."""
-        n_experts, n_columns = self.kernel_.coef.shape
-        return (n_experts - 1) * n_columns
+        """Free coefficients: (n_experts - 1) * (n_features + 1).
+
+        With an L1 penalty only slopes that are not zero count, at most
+        n_experts - 1 a column: the degrees of freedom of the lasso (Zou, Hastie &
+        Tibshirani 2007).
+        """
+        kernel = self.kernel_
+        n_free = np.full(kernel.coef.shape[1], kernel.n_experts - 1)
+        if not kernel.smooth:
+            n_used = np.count_nonzero(kernel.coef, axis=0)
+            n_free = np.where(kernel.lasso > 0, np.minimum(n_used, n_free), n_free)
+        return int(n_free.sum())
 
     @property
     def penalty(self):
@@ -263,8 +177,7 @@ class SoftmaxGate(BaseEstimator):
         kernel = self.kernel_
         start = self._accumulate(X, resp, weight) + kernel.penalty
         kernel.propose()
-        slope = float((kernel.gradient * kernel.direction).sum())
-        fraction = 1.0
+        fraction, slope = 1.0, kernel.slope
         for _ in range(12):
             kernel.move(fraction)
             if self._objective(X, resp, weight) >= start + 1e-4 * fraction * slope:
@@ -306,24 +219,53 @@ class SoftmaxGate(BaseEstimator):
         return float(value) + self.kernel_.penalty
 
     def _lbfgs_step(self, X, resp, weight):
-        """Take a few L-BFGS iterations; for designs too wide for a gram."""
-        design, kernel = self.design_, self.kernel_
+        """Take a few L-BFGS iterations; for designs too wide for a gram.
+
+        With an L1 penalty the variables are the positive and the negative parts of
+        the coefficients, with bounds at zero: in these the penalty is linear.
+        """
+        kernel = self.kernel_
+        shape, cost = kernel.coef.shape, kernel.lasso
 
         def negative(vector):
             kernel.parameters = vector
-            log_gate = self.log_proba(X)
-            value = float(weight @ (resp * log_gate).sum(axis=1)) + kernel.penalty
-            error = (resp - np.exp(log_gate)) * weight[:, None]
-            total = error.sum(axis=0)
-            slope = (X.T @ error).T - total[:, None] * design.center
-            gradient = np.column_stack([total, slope * design.inverse_scale])
-            return -value, (kernel.ridge * kernel.coef - gradient).ravel()
+            value, gradient = self._smooth_part(X, resp, weight)
+            return -value, -gradient.ravel()
 
-        result = optimize.minimize(
-            negative,
-            kernel.parameters,
+        def negative_of_parts(vector):
+            up, down = vector.reshape(2, *shape)
+            value, gradient = negative(up - down)
+            gradient = gradient.reshape(shape)
+            both = np.stack([cost + gradient, cost - gradient])
+            return value + float(((up + down) @ cost).sum()), both.ravel()
+
+        start, bounds = kernel.coef, None
+        if not kernel.smooth:
+            start = np.maximum(np.stack([start, -start]), 0.0)
+            low = np.where(np.tile(cost > 0, 2 * shape[0]), 0.0, -np.inf)
+            bounds = optimize.Bounds(low)
+        found = optimize.minimize(
+            negative if kernel.smooth else negative_of_parts,
+            start.ravel(),
             jac=True,
             method="L-BFGS-B",
+            bounds=bounds,
             options={"maxiter": 10},
-        )
-        kernel.parameters = result.x
+        ).x
+        if kernel.smooth:
+            kernel.parameters = found
+        else:
+            up, down = found.reshape(2, *shape)
+            kernel.coef = shifted(up - down, kernel.ridge, cost)
+
+    def _smooth_part(self, X, resp, weight):
+        """Return cross-entropy and ridge at the coefficients, and the gradient."""
+        design, kernel = self.design_, self.kernel_
+        log_gate = self.log_proba(X)
+        value = float(weight @ (resp * log_gate).sum(axis=1))
+        error = (resp - np.exp(log_gate)) * weight[:, None]
+        total = error.sum(axis=0)
+        slope = (X.T @ error).T - total[:, None] * design.center
+        gradient = np.column_stack([total, slope * design.inverse_scale])
+        ridge = kernel.ridge * kernel.coef
+        return value - 0.5 * float((kernel.coef * ridge).sum()), gradient - ridge

@@ -1,6 +1,5 @@
 """A tree of gates over the leaves: any gate at any node."""
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +9,8 @@ from sklearn.base import BaseEstimator
 
 from skmoe._blocks import row_blocks
 from skmoe._protocols import is_parametric
-from skmoe.gates._classifier import ClassifierGate
 from skmoe.gates._constant import ConstantGate
+from skmoe.gates._expanded import copied_gate
 from skmoe.gates._softmax import SoftmaxGate
 from skmoe.gates._tree_kernel import TreeKernel
 
@@ -54,11 +53,7 @@ class GateTree(BaseEstimator):
         self.path_tol = path_tol
 
     def __copy__(self):
-        # Gates move in place; an adapter alone replaces what it fitted.
-        gates = [
-            copy.copy(gate) if isinstance(gate, ClassifierGate) else copy.deepcopy(gate)
-            for gate in self.gates
-        ]
+        gates = [copied_gate(gate) for gate in self.gates]
         copied = GateTree(self.tree, gates, self.columns, self.path_tol)
         if hasattr(self, "design_"):
             copied.design_ = self.design_
@@ -79,6 +74,11 @@ class GateTree(BaseEstimator):
     def parametric(self):
         """Whether the state is one free vector."""
         return all(is_parametric(gate) for gate in self.gates)
+
+    @property
+    def smooth(self):
+        """Whether no gate's objective has kinks, as that of a lasso has."""
+        return all(getattr(gate, "smooth", True) for gate in self.gates)
 
     @property
     def n_parameters(self):
@@ -103,6 +103,12 @@ class GateTree(BaseEstimator):
             size = np.size(gate.parameters)
             gate.parameters = value[start : start + size]
             start += size
+
+    def finish(self):
+        """Let the gates forget the training rows, at the end of a fit."""
+        for gate in self.gates:
+            if hasattr(gate, "finish"):
+                gate.finish()
 
     def view(self, X, i):
         """Return the columns that gate i sees."""
@@ -259,6 +265,7 @@ class GateTree(BaseEstimator):
         alike = all(
             type(gate) is SoftmaxGate
             and (gate.alpha, gate.solver) == (first.alpha, first.solver)
+            and gate.l1_ratio == 0  # steps of a batch are Newton's, without L1
             for gate in self.gates
         )
         small = (

@@ -47,6 +47,7 @@ class TreeKernel:
 
     constant = False
     exact_m_step = False
+    smooth = True
 
     def __init__(self, tree, penalised, alpha):
         self.tree = tree

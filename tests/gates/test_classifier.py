@@ -28,6 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
+from sklearn.utils import get_tags
 
 from skmoe.gates._classifier import ClassifierGate
 from tests.gates.gate_suite import GateSuite, regions
@@ -307,3 +308,18 @@ def test_wrong_shapes_and_before_prepare(problem):
         fresh.log_proba(X)
     with pytest.raises(NotFittedError, match="call prepare"):
         fresh.m_step(X, resp, weight)
+
+
+@pytest.mark.parametrize(
+    ("classifier", "thin", "gaps"),
+    [
+        (LogisticRegression(), True, False),
+        (HistGradientBoostingClassifier(), False, True),
+        (FrozenEstimator(DecisionTreeClassifier()), True, True),
+        (GaussianNB(), False, False),
+        (GaussianNB, False, False),
+    ],
+)
+def test_it_takes_what_its_classifier_takes(classifier, thin, gaps):
+    tags = get_tags(ClassifierGate(classifier)).input_tags
+    assert (tags.sparse, tags.allow_nan) == (thin, gaps)

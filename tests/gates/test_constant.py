@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
+from sklearn.utils import get_tags
 
 from skmoe.gates._constant import ConstantGate, check_number, log_shares
 from tests.gates.gate_suite import GateSuite, objective, regions
@@ -120,3 +121,14 @@ def test_before_prepare(name):
         getattr(ConstantGate(), name)
     with pytest.raises(NotFittedError, match="call prepare"):
         ConstantGate().log_proba(np.zeros((2, 1)))
+
+
+def test_it_takes_rows_of_any_kind(problem):
+    X, resp, weight = problem
+    tags = get_tags(ConstantGate()).input_tags
+    assert tags.sparse
+    assert tags.allow_nan
+    expected = fitted(0.5, *problem).log_proba(X)
+    for rows in (sparse.csr_array(X), np.full(X.shape, np.nan)):
+        gate = fitted(0.5, rows, resp, weight)
+        np.testing.assert_array_equal(gate.log_proba(rows), expected)
