@@ -22,7 +22,13 @@ import numpy as np
 from _report import Targets, print_table, progress, write_json
 
 from skmoe import MixtureOfExpertsClassifier, MixtureOfExpertsRegressor
-from skmoe.experts import LinearExpert, LogisticExpert
+from skmoe.experts import (
+    BinomialExpert,
+    LinearExpert,
+    LogisticExpert,
+    PoissonExpert,
+    RobustLinearExpert,
+)
 from skmoe.gates import ConstantGate, SoftmaxGate
 
 COLUMNS = [
@@ -51,18 +57,24 @@ def read_table(path):
     return table
 
 
+EXPERTS = {
+    "gaussian": lambda: LinearExpert(alpha=0, variance_prior=None),
+    "student": lambda: RobustLinearExpert(alpha=0, variance_prior=None),
+    "poisson": lambda: PoissonExpert(alpha=0),
+    "binomial": lambda: LogisticExpert(alpha=0),
+    "trials": lambda: BinomialExpert(alpha=0),
+}
+
+
+def kind_of(case):
+    """Return which expert a case asks for."""
+    return "trials" if case["trials"] else case["family"]
+
+
 def why_not(case):
-    """Return why a case cannot be fitted yet, or None."""
-    if case["family"] == "gaussian":
-        family = True
-    else:
-        family = case["family"] == "binomial" and not case["trials"]
-    if not family:
-        kind = "binomial with trials" if case["trials"] else case["family"]
-        return f"family not built yet: {kind}"
-    if case["group"]:
-        return "grouped rows not built yet"
-    return "offset not built yet" if case["offset"] else None
+    """Return why a case cannot be fitted, or None."""
+    known = kind_of(case) in EXPERTS
+    return None if known else f"family not built yet: {kind_of(case)}"
 
 
 def design(case, table):
@@ -77,13 +89,9 @@ def design(case, table):
 
 def estimator(case, n_columns, expert, gate, seed):
     """Return the mixture of a case: plain maximum likelihood, default starts."""
-    gaussian = case["family"] == "gaussian"
-    part = (
-        LinearExpert(alpha=0, variance_prior=None)
-        if gaussian
-        else LogisticExpert(alpha=0)
-    )
-    kind = MixtureOfExpertsRegressor if gaussian else MixtureOfExpertsClassifier
+    part = EXPERTS[kind_of(case)]()
+    classes = isinstance(part, LogisticExpert)
+    kind = MixtureOfExpertsClassifier if classes else MixtureOfExpertsRegressor
     experts, size = part, case["K"]
     if len(expert) < n_columns:
         experts = [(f"expert{k}", part, expert) for k in range(size)]
@@ -102,6 +110,11 @@ def run_case(case, folder, seeds):
     table = read_table(folder / case["data"])
     X, expert, gate = design(case, table)
     y = table[case["response"]]
+    beside = {
+        name: table[case[key]]
+        for name, key in (("offset", "offset"), ("trials", "trials"), ("groups", "group"))
+        if case[key]
+    }
     slack = 0.05 if case["gate_separated"] else 1e-3
     found, seconds, reports = [], [], []
     for seed in range(seeds):
@@ -109,9 +122,9 @@ def run_case(case, folder, seeds):
         begin = time.perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model.fit(X, y)
+            model.fit(X, y, **beside)
         seconds.append(time.perf_counter() - begin)
-        found.append(model.log_likelihood(X, y))
+        found.append(model.log_likelihood(X, y, **beside))
         reports.append(model.search_)
     reached = sum(value >= case["loglik"] - slack for value in found)
     finished = sum(sum(report.finished) for report in reports)

@@ -1,11 +1,12 @@
 """The estimator shell: validation, starts, the fit, and everything read off it.
 
-The data path of a fit: `fit` validates and drops rows of weight zero, makes a
-node of gate and experts (`_arguments`) and hands it to `em._fit`, which binds it
-to the rows (`em._build`) and races the starts (`em._search`) through the loop of
+The data path of a fit: `fit` reads the rows (`_training`), makes a node of gate and
+experts (`_nodes`, `_seen`) and hands it to `em._fit`, which binds it to the rows
+(`em._build`) and races the starts (`em._search`) through the loop of
 EM (`em._loop`). What comes back is kept: gate, experts, a report of the search.
 """
 
+import copy
 import warnings
 from numbers import Integral, Real
 from typing import ClassVar
@@ -14,38 +15,22 @@ import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state, get_tags
-from sklearn.utils.validation import validate_data
+from sklearn.utils import check_random_state
 
-from skmoe._arguments import (
-    check_enough_rows,
-    check_finite,
-    check_init_name,
-    resolve_columns,
-    resolve_experts,
-    resolve_gate,
-    start_from_init,
-)
+from skmoe._arguments import check_init_name, start_from_init
 from skmoe._callbacks import PassReporter
 from skmoe._composition import NamedExperts, hand_metadata
 from skmoe._fitted import FittedMixture
-from skmoe._sklearn import (
-    Interval,
-    StrOptions,
-    check_sample_weight,
-    few_threads,
-    fit_context,
-)
-from skmoe._tree import Tree
-from skmoe._tree_arguments import View, holds_mixture, resolve_tree
-from skmoe._xp import like, to_numpy
-from skmoe.em._build import assignment
+from skmoe._nodes import NodeMaker
+from skmoe._sklearn import Interval, StrOptions, few_threads, fit_context
+from skmoe._training import check_support, read_training_rows
+from skmoe._xp import like
+from skmoe.em._build import responsibilities
 from skmoe.em._fit import FitOptions, fit_node
-from skmoe.em._node import Node, posterior
+from skmoe.em._node import posterior
 from skmoe.em._stack import fit_stack
 from skmoe.em._starts import Start
 from skmoe.experts._adapter import warn_about_weights
-from skmoe.gates._tree import GateTree
 
 __all__ = ["BaseMixtureOfExperts"]
 
@@ -57,6 +42,7 @@ class BaseMixtureOfExperts(
     CallbackSupportMixin,
     FittedMixture,
     MetaEstimatorMixin,
+    NodeMaker,
     NamedExperts,
     BaseEstimator,
 ):
@@ -66,7 +52,8 @@ class BaseMixtureOfExperts(
     ----------
     experts, n_experts, gate, pooling, top_k, gate_features : see the subclasses
     init, n_init, max_iter, tol, algorithm, acceleration : see the subclasses
-    shared_dispersion, warm_start, random_state, n_jobs, verbose : see the subclasses
+    shared_dispersion, balance, capacity, categorical_features : see the subclasses
+    unlabelled, warm_start, random_state, n_jobs, verbose : see the subclasses
     """
 
     _parameter_constraints: ClassVar = {
@@ -83,11 +70,22 @@ class BaseMixtureOfExperts(
         "algorithm": [StrOptions({"em", "cem", "sem", "stack"})],
         "acceleration": [StrOptions({"auto", "squarem", "quasi-newton"}), None],
         "shared_dispersion": ["boolean"],
+        "balance": [
+            Interval(Real, 0, None, closed="neither"),
+            StrOptions({"cap"}),
+            None,
+        ],
+        "capacity": [Interval(Real, 1, None, closed="left")],
+        "categorical_features": "no_validation",
+        "unlabelled": "no_validation",
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
     }
+
+    # Whether a column that is missing in every row is an error; not in a bag of rows.
+    _refuses_empty = True
 
     def __init__(
         self,
@@ -105,6 +103,10 @@ class BaseMixtureOfExperts(
         algorithm="em",
         acceleration="auto",
         shared_dispersion=False,
+        balance=None,
+        capacity=1.25,
+        categorical_features="from_dtype",
+        unlabelled=None,
         warm_start=False,
         random_state=None,
         n_jobs=None,
@@ -123,6 +125,10 @@ class BaseMixtureOfExperts(
         self.algorithm = algorithm
         self.acceleration = acceleration
         self.shared_dispersion = shared_dispersion
+        self.balance = balance
+        self.capacity = capacity
+        self.categorical_features = categorical_features
+        self.unlabelled = unlabelled
         self.warm_start = warm_start
         self.random_state = random_state
         self.n_jobs = n_jobs
@@ -131,18 +137,40 @@ class BaseMixtureOfExperts(
     # -- fit -----------------------------------------------------------------------
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, sample_weight=None, **fit_params):
+    def fit(
+        self,
+        X,
+        y,
+        sample_weight=None,
+        *,
+        groups=None,
+        offset=None,
+        trials=None,
+        **fit_params,
+    ):
         """Fit gate and experts by EM.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
-            NumPy, pandas, polars, or an array of another array library; sparse,
-            or with missing values, where gate and experts take such.
+            NumPy, pandas, polars, or an array of another array library; sparse
+            where gate and experts take such. Gaps are NaN; see
+            ``categorical_features`` for columns of categories.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Several outputs for a regressor only.
+            Several outputs for a regressor only. Rows whose response is NaN, or
+            ``unlabelled``, train a gate that models x, such as `GaussianGate`.
         sample_weight : array-like of shape (n_samples,), default=None
             A row of weight w counts as w rows.
+        groups : array-like of shape (n_samples,), default=None
+            All rows of a group share one responsibility: repeated measurements of
+            one subject. The gate is asked at the mean of the group's rows.
+        offset : array-like of shape (n_samples,), default=None
+            Known part of the linear predictor, for experts that take one (the log
+            of an exposure). ``predict`` then needs one too; a column of X that is
+            named in the expert, ``PoissonExpert(offset="log_hours")``, goes through
+            pipelines and cross-validation by itself.
+        trials : array-like of shape (n_samples,), default=None
+            Number of trials, for `BinomialExpert`.
         **fit_params : dict
             Metadata routed to the experts' ``fit`` (with metadata routing on).
 
@@ -160,7 +188,8 @@ class BaseMixtureOfExperts(
         """
         before = dict(vars(self))
         try:
-            return self._fit(X, y, sample_weight, fit_params)
+            beside = {"groups": groups, "offset": offset, "trials": trials}
+            return self._fit(X, y, sample_weight, beside, fit_params)
         except BaseException as error:
             if self._rescue(error):
                 raise
@@ -177,21 +206,26 @@ class BaseMixtureOfExperts(
         """Keep what an interrupted fit has reached; False to leave all as it was."""
         return False
 
-    def _fit(self, X, y, sample_weight, fit_params):
+    def _fit(self, X, y, sample_weight, beside, fit_params):
         self._check_arguments()
         routed = self._route(fit_params)
         given = X, y, sample_weight
-        X, y, weight, keep = self._check_training_data(X, y, sample_weight)
+        rows = read_training_rows(self, X, y, sample_weight, **beside)
+        self._coder, self._plan = rows.coder, rows.plan
+        y, weight = self._learn_target(rows.y, rows.labelled), rows.weight
         rng = check_random_state(self.random_state)
 
         def fresh(shape=None):
             node = self._make_node(rng, weight.size, shape)
-            hand_metadata(node, routed, keep)
+            node.units = rows.units
+            hand_metadata(node, routed, rows.keep)
             return node
 
         node = fresh()
+        X = rows.matrix(node)
+        check_support(node, X, y, rows)
         warn_about_weights([expert for _, expert in node.experts])
-        starts = self._given_starts(node, X, y, rng, keep)
+        starts = self._given_starts(node, X, y, rng, rows)
         n_classes = self._n_classes()
         reporter = PassReporter(self, *given)
         with few_threads(weight.size):
@@ -201,10 +235,12 @@ class BaseMixtureOfExperts(
                 )
             else:
                 options = self._fit_options(rng, fresh, reporter)
-                rows = (X, y, weight, n_classes)
-                node, report, best = self._run(node, rows, options, starts)
+                node, report, best = self._run(
+                    node, (X, y, weight, n_classes), options, starts
+                )
         node.forget()
         node.assign = posterior  # what CEM and SEM put there is for the fit alone
+        node.units = None
         self._set_fitted(node, report, best, kind=given[0])
         reporter.close(node)
         return self
@@ -222,102 +258,16 @@ class BaseMixtureOfExperts(
             )
         self._check_names()
 
-    def _check_training_data(self, X, y, sample_weight):
-        """Validate; return rows of positive weight, and which rows those are."""
-        tags = get_tags(self).input_tags
-        X, y, sample_weight = to_numpy(X), to_numpy(y), to_numpy(sample_weight)
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse="csr" if tags.sparse else False,
-            dtype=np.float64,
-            ensure_all_finite=False,
-            multi_output=True,
-            y_numeric=False,
-        )
-        names = getattr(self, "feature_names_in_", None)
-        check_finite(X, names, tags.allow_nan)
-        y = self._check_target(y)
-        weight = check_sample_weight(sample_weight, X)
-        keep = weight > 0
-        if not keep.all():
-            X, y, weight = X[keep], y[keep], weight[keep]
-        return X, self._learn_target(y), weight, keep
-
-    def _make_node(self, rng, n_samples, shape=None):
-        """Return a node of fresh parts, as the constructor's arguments say.
-
-        Parameters
-        ----------
-        shape : int, Tree or None
-            Another number of experts, or another tree, than the arguments'.
-        """
-        if isinstance(shape, Tree) or holds_mixture(self.experts):
-            items = self._items(shape)
-            return self._make_tree_node(
-                rng, n_samples, items[0] if len(items) == 1 else items
-            )
-        experts, columns = resolve_experts(
-            self.experts,
-            shape or self.n_experts,
-            self._default_expert(),
-            rng,
-            self._n_classes() is not None,
-        )
-        check_enough_rows(n_samples, len(experts))
-        names = getattr(self, "feature_names_in_", None)
-        views = [
-            resolve_columns(cols, names, self.n_features_in_, f"expert {name!r}")
-            for (name, _), cols in zip(experts, columns, strict=True)
-        ]
-        gate_view = resolve_columns(
-            self.gate_features, names, self.n_features_in_, "gate_features"
-        )
-        return Node(
-            resolve_gate(self.gate, rng),
-            experts,
-            views,
-            gate_view,
-            shared_dispersion=self.shared_dispersion,
-            assign=assignment(self.algorithm, rng),
-            n_jobs=self.n_jobs,
-            clones=not self._named_experts,
-        )
-
-    def _make_tree_node(self, rng, n_samples, items):
-        """Return a node whose gate is a tree of gates."""
-        names = getattr(self, "feature_names_in_", None)
-        view = View(self.gate, self.gate_features, names, self.n_features_in_)
-        tree, experts, columns, gates, gate_columns = resolve_tree(
-            items, view, self._default_expert(), rng, self._n_classes() is not None
-        )
-        check_enough_rows(n_samples, len(experts), "n_leaves")
-        return Node(
-            GateTree(tree, gates, gate_columns, getattr(self, "path_tol", 0.0)),
-            experts,
-            columns,
-            shared_dispersion=self.shared_dispersion,
-            assign=assignment(self.algorithm, rng),
-            n_jobs=self.n_jobs,
-            clones=not self._fixed_leaves(),
-        )
-
-    def _fixed_leaves(self):
-        """Return whether the user chose each expert, so that none is dropped."""
-        listed = isinstance(self.experts, (list, tuple))
-        return listed or holds_mixture(self.experts)
-
-    def _given_starts(self, node, X, y, rng, keep):
+    def _given_starts(self, node, X, y, rng, rows):
         """Return the starts that the user gives, or None for the portfolio."""
         if self.warm_start and hasattr(self, "node_"):
-            return [self._warm_start(node, X, y)]
+            return [self._warm_start(node, X, y, rows.weight)]
         if isinstance(self.init, str):
             return None
         count = (self.n_init or 1) if callable(self.init) else 1
         size = len(node.experts)
         return [
-            Start("init", start_from_init(self.init, X, y, size, rng, keep))
+            Start("init", start_from_init(self.init, rows.X, y, size, rng, rows.keep))
             for _ in range(count)
         ]
 
@@ -338,21 +288,23 @@ class BaseMixtureOfExperts(
             on_pass=reporter.hook,
         )
 
-    def _warm_start(self, node, X, y):
+    def _warm_start(self, node, X, y, weight):
         """Return the responsibilities under the last fit as a start."""
         before, now = self._fitted_to, self._fits_to(node)
         if before != now:
             raise ValueError(
-                "warm_start: the last fit is of another kind: (features, experts, "
+                "warm_start: the last fit is of another kind: (columns, experts, "
                 f"outputs or classes) were {before}, now they are {now}. Set "
                 "warm_start=False, or fit the same kind of data again."
             )
-        resp = posterior(self.node_.joint(X, y))[0]
+        last = copy.copy(self.node_)
+        last.units = node.units
+        resp = responsibilities(last, X, y, weight)
         return Start("warm", resp, WARM_GATE_STEPS)
 
     def _fits_to(self, node):
         """Return what two fits must share for one to start from the other."""
-        return (self.n_features_in_, len(node.experts), self._target_kind())
+        return (self._plan.layout, len(node.experts), self._target_kind())
 
     def _set_fitted(self, node, report, best, kind):
         """Set the fitted attributes, arrays in the kind of X."""

@@ -9,6 +9,7 @@ from sklearn.utils.metadata_routing import (
 )
 
 from skmoe._arguments import all_take, resolve_gate
+from skmoe._seen import takes_gaps
 from skmoe._sklearn import BaseComposition, raise_for_params, safe_indexing
 from skmoe.gates._classifier import ClassifierGate
 
@@ -109,7 +110,7 @@ class NamedExperts(NamedParameters):
         try:
             parts = self._tagged_parts()
             tags.input_tags.sparse = all_take(parts, "sparse")
-            tags.input_tags.allow_nan = all_take(parts, "allow_nan")
+            tags.input_tags.allow_nan = all(takes_gaps(part) for part in parts)
         except (TypeError, ValueError, AttributeError):
             # Parts that are no estimators are refused, with a message, at fit.
             tags.input_tags.sparse = tags.input_tags.allow_nan = False

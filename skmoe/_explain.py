@@ -180,7 +180,9 @@ def explain(model, X):
         weight[np.arange(leaf.size), leaf] = 1.0
     else:
         weight = np.exp(kept)
+    names, first, entry = _entries(model)
     baseline, contributions, rest = _shared_out(model.node_, rows, weight)
+    contributions = _gathered(contributions, entry, len(names))
     prediction = to_numpy(model.predict_proba(X) if classifies else model.predict(X))
     if model.pooling == "mode" and not classifies:
         rest = prediction - baseline - contributions.sum(axis=1)
@@ -195,14 +197,48 @@ def explain(model, X):
         leaf=leaf,
         leaf_proba=np.exp(log_gate[np.arange(leaf.size), leaf]),
         leaf_prediction=top_means(model.node_, rows, leaf),
-        data=rows,
-        feature_names=list(column_names(model)),
+        data=rows if entry is None else rows[:, first],
+        feature_names=names,
         labels=target_labels(model),
         leaf_names=list(model.expert_names_),
         classifies=classifies,
         pooling=model.pooling,
         index=X.index if hasattr(X, "iloc") else None,
     )
+
+
+def _entries(model):
+    """Return what contributions are named after, and where the engine has it.
+
+    Returns
+    -------
+    names : list of str
+    first : array of int, or None where the engine's columns are the user's
+        The first engine's column of each name: a column that parts read in several
+        ways is one.
+    entry : array of int of shape (n_engine_columns,)
+    """
+    names = [str(name) for name in column_names(model)]
+    places = {}
+    for position, name in enumerate(names):
+        places.setdefault(name, position)
+    if len(places) == len(names):
+        return names, None, None
+    unique = list(places)
+    order = {name: number for number, name in enumerate(unique)}
+    first = np.array(list(places.values()))
+    return unique, first, np.array([order[name] for name in names])
+
+
+def _gathered(contributions, entry, n_entries):
+    """Sum contributions over the engine's columns of one name."""
+    if entry is None:
+        return contributions
+    shape = (contributions.shape[0], n_entries, *contributions.shape[2:])
+    out = np.zeros(shape)
+    for position, number in enumerate(entry):
+        out[:, number] += contributions[:, position]
+    return out
 
 
 def _shared_out(node, X, weight):

@@ -3,15 +3,21 @@
 import numpy as np
 from scipy import special
 from sklearn.utils import get_tags
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from skmoe._arguments import check_finite
+from skmoe._coding import code_table
+from skmoe._seen import check_given, check_known
 from skmoe._sklearn import check_same_namespace, check_sample_weight
 from skmoe._xp import like, to_numpy
 from skmoe.em._law import law
-from skmoe.em._node import take_columns
+from skmoe.em._node import posterior, take_columns
+from skmoe.em._units import UnitProblem, Units, group_codes
 
-__all__ = ["FittedMixture"]
+__all__ = ["GATE_ALONE", "FittedMixture"]
+
+# In place of known quantities, which gates do not see.
+GATE_ALONE = {"offset": None}
 
 
 class FittedMixture:
@@ -23,24 +29,27 @@ class FittedMixture:
     experts of each row are skipped.
     """
 
-    def predict_distribution(self, X):
+    def predict_distribution(self, X, *, offset=None, trials=None):
         """Return the whole predictive law of each row.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+        offset, trials : arrays of shape (n_samples,), default=None
+            As in ``fit``, where they were given beside X there.
 
         Returns
         -------
         distribution : MixtureDistribution
-            With ``mean, variance, mode, top1`` and ``log_prob, cdf, sample``, in
-            NumPy arrays. For a classifier its responses are class codes,
+            With ``mean, variance, mode, top1`` and ``log_prob, cdf, quantile,
+            sample``, in NumPy arrays. For a classifier its responses are class codes,
             positions in ``classes_``.
         """
-        return self._law(X, "predict_distribution")
+        known = {"offset": offset, "trials": trials}
+        return self._law(X, "predict_distribution", known)
 
-    def _law(self, X, method):
-        checked = self._check_new(X, method)
+    def _law(self, X, method, known=None):
+        checked = self._check_new(X, method, known)
         return law(self.node_, checked, self.top_k)
 
     def gate_proba(self, X):
@@ -55,7 +64,7 @@ class FittedMixture:
         gate_proba : array of shape (n_samples, n_experts)
             Rows sum to 1.
         """
-        checked = self._check_new(X, "gate_proba")
+        checked = self._check_new(X, "gate_proba", GATE_ALONE)
         view = take_columns(checked, self.node_.gate_columns)
         return like(X, np.exp(self.gate_.log_proba(view)))
 
@@ -71,16 +80,18 @@ class FittedMixture:
         index : array of int of shape (n_samples,)
             Positions in ``experts_``.
         """
-        checked = self._check_new(X, "apply")
+        checked = self._check_new(X, "apply", GATE_ALONE)
         view = take_columns(checked, self.node_.gate_columns)
         return like(X, np.asarray(self.gate_.log_proba(view)).argmax(axis=1))
 
-    def predict_experts(self, X):
+    def predict_experts(self, X, *, offset=None, trials=None):
         """Return what each expert predicts.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+        offset, trials : arrays of shape (n_samples,), default=None
+            As in ``fit``, where they were given beside X there.
 
         Returns
         -------
@@ -88,40 +99,52 @@ class FittedMixture:
             Means of a regressor's experts; class probabilities of a
             classifier's.
         """
-        checked = self._check_new(X, "predict_experts")
+        known = {"offset": offset, "trials": trials}
+        checked = self._check_new(X, "predict_experts", known)
         return like(X, law(self.node_, checked).means)
 
-    def responsibilities(self, X, y):
+    def responsibilities(self, X, y, *, groups=None, offset=None, trials=None):
         """Return the posterior probability of each expert, given x and y.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        groups : array-like of shape (n_samples,), default=None
+            As in ``fit``: all rows of a group share one responsibility.
+        offset, trials : arrays of shape (n_samples,), default=None
+            As in ``fit``, where they were given beside X there.
 
         Returns
         -------
         resp : array of shape (n_samples, n_experts)
         """
-        distribution, y = self._law_at(X, y, "responsibilities")
+        known = {"offset": offset, "trials": trials}
+        if groups is not None:
+            units = self._units_at(X, y, None, groups, "responsibilities", known)
+            return like(X, units.conditional_responsibilities().T)
+        distribution, y = self._law_at(X, y, "responsibilities", known)
         return like(X, distribution.responsibilities(y))
 
-    def log_prob(self, X, y):
+    def log_prob(self, X, y, *, offset=None, trials=None):
         """Return ``log p(y | x)`` of each row in nats.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        offset, trials : arrays of shape (n_samples,), default=None
+            As in ``fit``, where they were given beside X there.
 
         Returns
         -------
         log_prob : array of shape (n_samples,)
         """
-        distribution, y = self._law_at(X, y, "log_prob")
+        known = {"offset": offset, "trials": trials}
+        distribution, y = self._law_at(X, y, "log_prob", known)
         return like(X, distribution.log_prob(y))
 
-    def log_likelihood(self, X, y, sample_weight=None):
+    def log_likelihood(self, X, y, sample_weight=None, **beside):
         """Return the weighted sum of log densities.
 
         For a classification the densities are probabilities. Penalties are not
@@ -132,15 +155,17 @@ class FittedMixture:
         X : array-like of shape (n_samples, n_features)
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         sample_weight : array-like of shape (n_samples,), default=None
+        **beside : arrays of shape (n_samples,)
+            ``groups``, ``offset`` and ``trials``, as in ``fit``.
 
         Returns
         -------
         log_likelihood : float
             In nats.
         """
-        return self._evidence(X, y, sample_weight, "log_likelihood")[0]
+        return self._evidence(X, y, sample_weight, "log_likelihood", **beside)[0]
 
-    def aic(self, X, y, sample_weight=None):
+    def aic(self, X, y, sample_weight=None, **beside):
         """Return Akaike's criterion, ``2 n_parameters - 2 log_likelihood``.
 
         Parameters
@@ -148,33 +173,39 @@ class FittedMixture:
         X : array-like of shape (n_samples, n_features)
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         sample_weight : array-like of shape (n_samples,), default=None
+        **beside : arrays of shape (n_samples,)
+            ``groups``, ``offset`` and ``trials``, as in ``fit``.
 
         Returns
         -------
         aic : float
             Lower is better.
         """
-        fit, _, _ = self._evidence(X, y, sample_weight, "aic")
+        fit, _, _ = self._evidence(X, y, sample_weight, "aic", **beside)
         return 2.0 * self.n_parameters_ - 2.0 * fit
 
-    def bic(self, X, y, sample_weight=None):
+    def bic(self, X, y, sample_weight=None, **beside):
         """Return Schwarz's criterion, with log of the total weight of the rows.
+
+        With groups: of their number.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         sample_weight : array-like of shape (n_samples,), default=None
+        **beside : arrays of shape (n_samples,)
+            ``groups``, ``offset`` and ``trials``, as in ``fit``.
 
         Returns
         -------
         bic : float
             Lower is better.
         """
-        fit, total, _ = self._evidence(X, y, sample_weight, "bic")
+        fit, total, _ = self._evidence(X, y, sample_weight, "bic", **beside)
         return self.n_parameters_ * float(np.log(total)) - 2.0 * fit
 
-    def icl(self, X, y, sample_weight=None):
+    def icl(self, X, y, sample_weight=None, **beside):
         """Return BIC plus twice the entropy of the responsibilities.
 
         Parameters
@@ -182,6 +213,8 @@ class FittedMixture:
         X : array-like of shape (n_samples, n_features)
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         sample_weight : array-like of shape (n_samples,), default=None
+        **beside : arrays of shape (n_samples,)
+            ``groups``, ``offset`` and ``trials``, as in ``fit``.
 
         Returns
         -------
@@ -194,23 +227,45 @@ class FittedMixture:
         model for clustering with the integrated completed likelihood. IEEE
         Trans. Pattern Anal. Mach. Intell. 22.
         """
-        fit, total, entropy = self._evidence(X, y, sample_weight, "icl")
+        fit, total, entropy = self._evidence(X, y, sample_weight, "icl", **beside)
         return self.n_parameters_ * float(np.log(total)) - 2.0 * fit + 2.0 * entropy
 
-    def _evidence(self, X, y, sample_weight, method):
+    def _evidence(
+        self, X, y, sample_weight, method, *, groups=None, offset=None, trials=None
+    ):
         """Return log-likelihood, total weight, and entropy of the experts."""
-        distribution, y = self._law_at(X, y, method)
-        log_prob = distribution.log_prob(y)
-        weight = check_sample_weight(to_numpy(sample_weight), log_prob)
-        resp = distribution.responsibilities(y) if method == "icl" else np.ones((1, 1))
+        known = {"offset": offset, "trials": trials}
+        if groups is not None:
+            units = self._units_at(X, y, sample_weight, groups, method, known)
+            resp, log_prob = posterior(units.joint(conditional=True))
+            weight, resp = units.unit_weight, resp.T
+        else:
+            distribution, y = self._law_at(X, y, method, known)
+            log_prob = distribution.log_prob(y)
+            weight = check_sample_weight(to_numpy(sample_weight), log_prob)
+            resp = np.ones((1, 1))
+            if method == "icl":
+                resp = distribution.responsibilities(y)
         entropy = special.entr(resp).sum(axis=1) * weight
         return float(weight @ log_prob), float(weight.sum()), float(entropy.sum())
 
-    def _law_at(self, X, y, method):
+    def _law_at(self, X, y, method, known=None):
         """Return the law of the rows of X, and responses as it wants them."""
-        checked = self._check_new(X, method)
+        checked = self._check_new(X, method, known)
         y = self._check_response(checked, y)
         return law(self.node_, checked, self.top_k), y
+
+    def _units_at(self, X, y, sample_weight, groups, method, known):
+        """Return the fitted node bound to groups of rows of positive weight."""
+        checked = self._check_new(X, method, known)
+        y = self._check_response(checked, y)
+        weight = check_sample_weight(to_numpy(sample_weight), checked)
+        units = Units(group_codes(to_numpy(groups), checked.shape[0]))
+        keep = weight > 0
+        if not keep.all():
+            checked, y, weight = checked[keep], y[keep], weight[keep]
+            units = units.take(keep)
+        return UnitProblem(self.node_, checked, y, weight, units, prepare=False)
 
     def _check_response(self, X, y):
         """Return responses as the engine wants them.
@@ -228,19 +283,41 @@ class FittedMixture:
             )
         return self._encode_target(self._check_target(y))
 
-    def _check_new(self, X, method):
-        """Validate rows for prediction, as NumPy or CSR."""
+    def _check_new(self, X, method, known=None):
+        """Validate rows for prediction; return the engine's matrix.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        method : str
+            Whose argument X is, for messages.
+        known : dict of str to array
+            Known quantities beside X; `GATE_ALONE` where no expert is asked.
+
+        Raises
+        ------
+        ValueError
+            If they are not as in fit.
+        """
         check_is_fitted(self, "node_")
         check_same_namespace(X, self, attribute="objective_trace_", method=method)
-        tags = get_tags(self).input_tags
-        checked = validate_data(
-            self,
-            to_numpy(X),
-            accept_sparse="csr" if tags.sparse else False,
-            dtype=np.float64,
-            ensure_all_finite=False,
-            reset=False,
-        )
+        coded = code_table(self, to_numpy(X))
         names = getattr(self, "feature_names_in_", None)
-        check_finite(checked, names, tags.allow_nan)
-        return checked
+        numbers = self._coder.numbers(coded)
+        check_finite(numbers, names, get_tags(self).input_tags.allow_nan)
+        known = {} if known is None else known
+        if known is GATE_ALONE:
+            given = {name: np.zeros(coded.shape[0]) for name in self._plan.given}
+            return self._plan.matrix(coded, given)
+        given = check_given(coded.shape[0], **known)
+        missing = [name for name in self._plan.given if name not in given]
+        if missing or set(given) - set(self._plan.given):
+            raise ValueError(
+                f"{method}: fit got {self._plan.given or 'neither offset nor trials'} "
+                f"beside X, so give the same here; got {sorted(given) or 'none'}. (A "
+                'column of X that is named in the expert, PoissonExpert(offset="..."), '
+                "needs nothing beside X.)"
+            )
+        matrix = self._plan.matrix(coded, given)
+        check_known(self._plan, matrix)
+        return matrix

@@ -9,14 +9,20 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state, get_tags
 from sklearn.utils.parallel import Parallel, delayed
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import (
+    check_array,
+    check_consistent_length,
+    check_is_fitted,
+)
 
+from skmoe._arguments import check_finite
+from skmoe._coding import code_table, learn_table
+from skmoe._columns import check_seen
 from skmoe._composition import NamedParameters
 from skmoe._out_of_bag import judge_out_of_bag
 from skmoe._sklearn import (
     Interval,
     RealNotInt,
-    check_sample_weight,
     few_threads,
     fit_context,
 )
@@ -47,7 +53,8 @@ class BaseForest(MetaEstimatorMixin, NestedNames, NamedParameters, BaseEstimator
     ----------
     n_estimators, experts, depth, branching, gate : see the subclasses
     max_gate_features, bootstrap, max_samples, path_tol : see the subclasses
-    init, max_iter, tol, oob_score, random_state, n_jobs, verbose : see the subclasses
+    init, max_iter, tol, oob_score, categorical_features : see the subclasses
+    random_state, n_jobs, verbose : see the subclasses
     """
 
     _parameter_constraints: ClassVar = {
@@ -71,6 +78,7 @@ class BaseForest(MetaEstimatorMixin, NestedNames, NamedParameters, BaseEstimator
         "max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "tol": [Interval(Real, 0, None, closed="left")],
         "oob_score": ["boolean"],
+        "categorical_features": "no_validation",
         "random_state": ["random_state"],
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
@@ -92,6 +100,7 @@ class BaseForest(MetaEstimatorMixin, NestedNames, NamedParameters, BaseEstimator
         max_iter=None,
         tol=1e-4,
         oob_score=False,
+        categorical_features="from_dtype",
         random_state=None,
         n_jobs=None,
         verbose=0,
@@ -109,6 +118,7 @@ class BaseForest(MetaEstimatorMixin, NestedNames, NamedParameters, BaseEstimator
         self.max_iter = max_iter
         self.tol = tol
         self.oob_score = oob_score
+        self.categorical_features = categorical_features
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.verbose = verbose
@@ -159,10 +169,11 @@ class BaseForest(MetaEstimatorMixin, NestedNames, NamedParameters, BaseEstimator
             raise
 
     def _fit(self, X, y, sample_weight):
-        X, y = self._validated(X, y, reset=True)
-        weight = check_sample_weight(sample_weight, X)
-        keep = weight > 0
+        self._coder, X, y, weight = learn_table(self, X, y, sample_weight)
+        self._check_finite(X)
+        y, keep = self._check_target(y), weight > 0
         X, y, weight = X[keep], y[keep], weight[keep]
+        check_seen(X, getattr(self, "feature_names_in_", None))
         y = self._learn_target(y)
         rng = check_random_state(self.random_state)
         trees, bags = [], []
@@ -175,6 +186,7 @@ class BaseForest(MetaEstimatorMixin, NestedNames, NamedParameters, BaseEstimator
             bag = self._bag(y, weight, rng)
             if not tree._fixed_leaves():
                 tree.set_params(depth=self._affordable_depth(int((bag > 0).sum())))
+            tree._refuses_empty = False
             trees.append(tree)
             bags.append(bag)
         with few_threads(weight.size), warnings.catch_warnings():
@@ -211,6 +223,8 @@ class BaseForest(MetaEstimatorMixin, NestedNames, NamedParameters, BaseEstimator
             prune=False,
             max_iter=self.max_iter or self._default_passes,
             tol=self.tol,
+            # The trees get codes, and learn for themselves which their bags hold.
+            categorical_features=self._coder.columns if X is not None else None,
         )
 
     def _default_gate(self):
@@ -278,7 +292,7 @@ class BaseForest(MetaEstimatorMixin, NestedNames, NamedParameters, BaseEstimator
     def _laws(self, X, method):
         """Yield each tree's law of the rows of X."""
         check_is_fitted(self, "estimators_")
-        yield from self._laws_of(self._validated(X, reset=False), method)
+        yield from self._laws_of(self._validated(X), method)
 
     def _laws_of(self, checked, method):
         for tree in self.estimators_:
@@ -318,7 +332,7 @@ class BaseForest(MetaEstimatorMixin, NestedNames, NamedParameters, BaseEstimator
             Numbers of leaves, from left to right in each tree.
         """
         check_is_fitted(self, "estimators_")
-        checked = self._validated(X, reset=False)
+        checked = self._validated(X)
         return np.column_stack([tree.apply(checked) for tree in self.estimators_])
 
     def log_prob(self, X, y):
@@ -334,24 +348,25 @@ class BaseForest(MetaEstimatorMixin, NestedNames, NamedParameters, BaseEstimator
         log_prob : array of shape (n_samples,)
         """
         check_is_fitted(self, "estimators_")
-        checked, y = self._validated(X, y, reset=False)
+        checked, y = self._validated(X, y)
         y = self._encode_target(y)
         each = [law.log_prob(y) for law in self._laws_of(checked, "log_prob")]
         return np.logaddexp.reduce(each, axis=0) - np.log(len(each))
 
-    def _validated(self, X, y=NO_TARGET, *, reset):
+    def _validated(self, X, y=NO_TARGET):
         """Return X, and y where it is given, as the trees take them."""
-        tags = get_tags(self).input_tags
-        options = {
-            "accept_sparse": "csr" if tags.sparse else False,
-            "dtype": np.float64,
-            "ensure_all_finite": "allow-nan" if tags.allow_nan else True,
-            "reset": reset,
-        }
+        X = code_table(self, X)
+        self._check_finite(X)
         if y is NO_TARGET:
-            return validate_data(self, X, **options)
-        X, y = validate_data(self, X, y, multi_output=True, y_numeric=False, **options)
+            return X
+        y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
+        check_consistent_length(X, y)
         return X, self._check_target(y)
+
+    def _check_finite(self, X):
+        names = getattr(self, "feature_names_in_", None)
+        numbers = self._coder.numbers(X)
+        check_finite(numbers, names, get_tags(self).input_tags.allow_nan)
 
     # -- out of bag ----------------------------------------------------------------
 

@@ -103,7 +103,7 @@ class HardTree(BaseEstimator):
         self._hard.pooling, self._hard.top_k = "top1", None
         if self.soft_.pooling == "top1":
             self.soft_.pooling = "mean"
-        for name in ("n_features_in_", "feature_names_in_", "classes_"):
+        for name in ("n_features_in_", "feature_names_in_", "classes_", "_plan"):
             if hasattr(fitted, name):
                 setattr(self, name, getattr(fitted, name))
         self.tree_ = fitted.tree_

@@ -9,6 +9,7 @@ from scipy import sparse
 from skmoe._arguments import check_enough_rows
 from skmoe._base import BaseMixtureOfExperts
 from skmoe._explain import explain
+from skmoe._fitted import GATE_ALONE
 from skmoe._hard_tree import harden
 from skmoe._sklearn import Interval, StrOptions
 from skmoe._tree import Tree
@@ -28,11 +29,11 @@ class TopPath:
     To stand before the classes that say what a prediction is.
     """
 
-    def _point(self, X, method):
+    def _point(self, X, method, known=None):
         """Return the point that ``pooling`` asks for."""
         if self.pooling != "top1" or self.top_k is not None:
-            return super()._point(X, method)
-        checked = self._check_new(X, method)
+            return super()._point(X, method, known)
+        checked = self._check_new(X, method, known)
         return top_means(self.node_, checked, self.gate_.descend(checked))
 
     def explain(self, X):
@@ -93,7 +94,8 @@ class BaseHierarchy(NestedNames, BaseMixtureOfExperts):
     experts, depth, branching, gate, pooling, top_k : see the subclasses
     gate_features, path_tol, init, n_init, max_iter, tol : see the subclasses
     algorithm, acceleration, annealing, grow, grow_until : see the subclasses
-    max_leaves, prune, shared_dispersion, warm_start : see the subclasses
+    max_leaves, prune, shared_dispersion, balance : see the subclasses
+    capacity, categorical_features, unlabelled, warm_start : see the subclasses
     random_state, n_jobs, verbose : see the subclasses
     """
 
@@ -137,6 +139,10 @@ class BaseHierarchy(NestedNames, BaseMixtureOfExperts):
         max_leaves=16,
         prune=True,
         shared_dispersion=False,
+        balance=None,
+        capacity=1.25,
+        categorical_features="from_dtype",
+        unlabelled=None,
         warm_start=False,
         random_state=None,
         n_jobs=None,
@@ -162,6 +168,10 @@ class BaseHierarchy(NestedNames, BaseMixtureOfExperts):
         self.max_leaves = max_leaves
         self.prune = prune
         self.shared_dispersion = shared_dispersion
+        self.balance = balance
+        self.capacity = capacity
+        self.categorical_features = categorical_features
+        self.unlabelled = unlabelled
         self.warm_start = warm_start
         self.random_state = random_state
         self.n_jobs = n_jobs
@@ -263,7 +273,7 @@ class BaseHierarchy(NestedNames, BaseMixtureOfExperts):
 
     def _fits_to(self, node):
         shape = None if self.grow is not None else node.gate.tree.children
-        return (self.n_features_in_, shape, self._target_kind())
+        return (self._plan.layout, shape, self._target_kind())
 
     # -- the fit -------------------------------------------------------------------
 
@@ -348,7 +358,7 @@ class BaseHierarchy(NestedNames, BaseMixtureOfExperts):
             Leaves are numbered from left to right: positions in ``experts_``.
             Their nodes are ``tree_.leaves``.
         """
-        checked = self._check_new(X, "apply")
+        checked = self._check_new(X, "apply", GATE_ALONE)
         return like(X, self.gate_.descend(checked))
 
     def decision_path(self, X):
@@ -364,7 +374,7 @@ class BaseHierarchy(NestedNames, BaseMixtureOfExperts):
             One where a row passes through a node; nodes are numbered level by
             level, the root is 0.
         """
-        leaf = self.gate_.descend(self._check_new(X, "decision_path"))
+        leaf = self.gate_.descend(self._check_new(X, "decision_path", GATE_ALONE))
         paths = [self.tree_.path(node) for node in self.tree_.leaves]
         lengths = np.array([len(path) for path in paths])[leaf]
         indices = np.concatenate([paths[k] for k in leaf])

@@ -2,9 +2,12 @@
 
 import numpy as np
 from sklearn.base import ClassifierMixin, MultiOutputMixin, RegressorMixin
+from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
+from skmoe._gaps import gaps
+from skmoe._seen import takes_outputs
 from skmoe._xp import like
 from skmoe.em._law import point
 from skmoe.experts._linear import LinearExpert
@@ -21,26 +24,46 @@ __all__ = [
 class RegressionTarget:
     """Responses that are numbers."""
 
-    def _learn_target(self, y):
-        """Learn the shape of a response."""
+    def _learn_target(self, y, labelled=None):
+        """Learn the shape of a response; fill the places of missing ones."""
         self._response_shape = y.shape[1:]
+        if labelled is not None:
+            y = y.copy()
+            y[~labelled] = y[labelled].mean(axis=0)
         return y
+
+    def _split_labelled(self, y):
+        """Return responses as floats, and which rows have one; None if all do."""
+        y = self._as_numbers(y)
+        missing = np.isnan(y)
+        if self.unlabelled is not None:
+            missing |= y == self.unlabelled
+        missing = missing.reshape(len(y), -1).any(axis=1)
+        if not missing.any():
+            return self._check_target(y), None
+        y = y.copy()
+        y[missing] = 0.0
+        return self._check_target(y), ~missing
 
     def _target_kind(self):
         return self._response_shape
 
     def _check_target(self, y):
         """Return y as finite floats."""
-        try:
-            y = np.asarray(y, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"y must be numeric for a regressor: {error}") from error
+        y = self._as_numbers(y)
         if not np.isfinite(y).all():
             raise ValueError(
                 "Input y contains NaN or infinity: first in row "
                 f"{int(np.argwhere(~np.isfinite(y))[0][0])}."
             )
         return y
+
+    @staticmethod
+    def _as_numbers(y):
+        try:
+            return np.asarray(y, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"y must be numeric for a regressor: {error}") from error
 
     def _encode_target(self, y):
         """Return responses of the shape that was seen in fit."""
@@ -56,12 +79,37 @@ class ClassificationTarget:
     def _check_target(self, y):
         """Return y as one column of labels."""
         y = column_or_1d(y, warn=True)
+        missing = gaps(y)
+        if missing.any():
+            row = int(np.flatnonzero(missing)[0])
+            raise ValueError(f"Input y contains NaN: first in row {row}.")
         check_classification_targets(y)
         return y
 
-    def _learn_target(self, y):
+    def _split_labelled(self, y):
+        """Return labels, and which rows have one; None if all do."""
+        y = column_or_1d(y, warn=True)
+        missing = gaps(y)
+        if self.unlabelled is not None:
+            missing |= y == self.unlabelled
+        if not missing.any():
+            return self._check_target(y), None
+        known = y[~missing]
+        if known.size == 0:
+            return y, ~missing
+        if known.dtype.kind == "O" and not isinstance(known[0], str):
+            known = np.array(known.tolist())  # numbers beside None
+        y = np.full(y.size, known[0], dtype=known.dtype)
+        y[~missing] = self._check_target(known)
+        return y, ~missing
+
+    def _learn_target(self, y, labelled=None):
         """Learn the classes of the rows of positive weight; return codes."""
-        self.classes_, codes = np.unique(y, return_inverse=True)
+        some = y if labelled is None else y[labelled]
+        self.classes_, codes = np.unique(some, return_inverse=True)
+        if labelled is not None:
+            codes, known = np.zeros(y.size, dtype=np.intp), codes
+            codes[labelled] = known
         if self.classes_.size < 2:
             raise ValueError(
                 "y must hold at least two classes, got one class: "
@@ -89,7 +137,16 @@ class RegressionMixture(RegressionTarget, RegressorMixin, MultiOutputMixin):
 
     _poolings = ("mean", "mode", "top1")
 
-    def predict(self, X, return_std=False):
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        try:
+            several = all(takes_outputs(expert) for expert in self._leaf_estimators())
+        except (TypeError, ValueError, AttributeError):
+            several = False  # refused, with a message, at fit
+        tags.target_tags.multi_output = several
+        return tags
+
+    def predict(self, X, return_std=False, *, offset=None, trials=None):
         """Predict the response.
 
         Parameters
@@ -98,21 +155,42 @@ class RegressionMixture(RegressionTarget, RegressorMixin, MultiOutputMixin):
         return_std : bool, default=False
             Also return the standard deviation of the predictive law, same unit
             as y: noise within experts and disagreement between them.
+        offset, trials : arrays of shape (n_samples,), default=None
+            As in ``fit``, where they were given beside X there.
 
         Returns
         -------
         y : array of shape (n_samples,) or (n_samples, n_outputs)
         std : array of the same shape, if ``return_std``
         """
+        known = {"offset": offset, "trials": trials}
         if not return_std:
-            return like(X, self._point(X, "predict"))
-        distribution = self._law(X, "predict")
+            return like(X, self._point(X, "predict", known))
+        distribution = self._law(X, "predict", known)
         std = np.sqrt(distribution.variance)
         return like(X, getattr(distribution, self.pooling)), like(X, std)
 
-    def _point(self, X, method):
+    def score(self, X, y, sample_weight=None, *, offset=None, trials=None):
+        """Return the coefficient of determination R2 of the predictions.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+        offset, trials : arrays of shape (n_samples,), default=None
+            As in ``fit``, where they were given beside X there.
+
+        Returns
+        -------
+        score : float
+        """
+        predicted = self.predict(X, offset=offset, trials=trials)
+        return r2_score(y, predicted, sample_weight=sample_weight)
+
+    def _point(self, X, method, known=None):
         """Return the point of the law that ``pooling`` asks for."""
-        checked = self._check_new(X, method)
+        checked = self._check_new(X, method, known)
         return point(self.node_, checked, self.top_k, self.pooling)
 
     def _default_expert(self):
@@ -188,7 +266,7 @@ class ClassificationMixture(ClassificationTarget, ClassifierMixin):
             votes[rows, choice[:, k]] += distribution.gate[:, k]
         return votes
 
-    def _point(self, X, method):
+    def _point(self, X, method, known=None):
         """Return the class probabilities that ``pooling`` asks for."""
         checked = self._check_new(X, method)
         name = "top1" if self.pooling == "top1" else "mean"

@@ -30,6 +30,8 @@ __all__ = [
 
 # A longer description of an estimator is cut.
 MAX_REPR = 60
+# What a linear predictor is, by the link of its expert.
+LINK_HEADS = {"identity": "{}", "log": "log E({})", "logit": "logit P({})"}
 
 
 def number(value, decimals=2):
@@ -68,6 +70,9 @@ def column_names(model, given=None):
     ValueError
         If there is not one name for each column.
     """
+    plan = getattr(model, "_plan", None)
+    if given is None and plan is not None and not plan.is_plain:
+        return plan.engine_names()
     if given is None:
         seen = getattr(model, "feature_names_in_", None)
         return [f"x{j}" for j in range(model.n_features_in_)] if seen is None else seen
@@ -77,7 +82,7 @@ def column_names(model, given=None):
             f"feature_names must hold one name for each of the {model.n_features_in_} "
             f"columns, got {len(names)}: {names!r}."
         )
-    return names
+    return names if plan is None or plan.is_plain else plan.engine_names(names)
 
 
 def target_labels(model):
@@ -228,16 +233,23 @@ def expert_lines(expert, names, labels, decimals, max_columns=None, times=" * ")
         slope=np.atleast_2d(form.slope), intercept=np.atleast_1d(form.intercept)
     )
     heads = labels
-    if not isinstance(expert.likelihood, Gaussian):
+    link = getattr(expert, "link", None)
+    if link is not None:
+        heads = [LINK_HEADS[link].format(label) for label in labels]
+    elif not isinstance(expert.likelihood, Gaussian):
         binary = len(labels) == 2
         heads = (
             [f"log-odds({labels[1]})"] if binary else [f"score({c})" for c in labels]
         )
         form = rule_of(form) if binary else form
     form, left_out = shortened(form, max_columns)
+    # Known quantities come last among the columns, and have no slope.
+    names, beside = names[: form.slope.shape[1]], names[form.slope.shape[1] :]
+    offset = dict(zip(getattr(expert, "known", ()), beside, strict=True)).get("offset")
     lines = []
     for i, head in enumerate(heads):
         rest = terms(form.slope[i], names, decimals, first=False, times=times)
+        rest += f" + {offset}" if offset else ""
         more = " + ..." if left_out[i] else ""
         lines.append(f"{head} = {number(form.intercept[i], decimals)}{rest}{more}")
     return lines

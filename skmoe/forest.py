@@ -3,6 +3,7 @@
 import numpy as np
 from scipy import sparse
 from sklearn.base import ClassifierMixin, MultiOutputMixin, RegressorMixin
+from sklearn.compose import ColumnTransformer
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.preprocessing import SplineTransformer
 
@@ -29,6 +30,11 @@ MAX_SPLINE_COLUMNS = 50
 ROWS_A_COLUMN = 20
 # Up to so many rows another knot costs next to nothing.
 SMALL_SAMPLE = 2000
+
+
+def many_valued(X):
+    """Return the columns of an array with more than two values."""
+    return [j for j in range(X.shape[1]) if np.unique(X[:, j]).size > 2]
 
 
 class HierarchicalMixtureForestRegressor(
@@ -72,6 +78,11 @@ class HierarchicalMixtureForestRegressor(
         Stop earlier when the gain to be expected falls below so many nats per row.
     oob_score : bool, default=False
         Judge each tree by the rows outside its bag.
+    categorical_features : "from_dtype", sequence or None, default="from_dtype"
+        Columns of categories: those of categorical type in a data frame, or their
+        positions or names, or a mask. Gates and linear experts see one indicator for
+        each category; one that fit did not see is a gap. Gaps (NaN) of numbers take
+        the column's mean, with an indicator where fit saw gaps.
     random_state : int, RandomState instance or None, default=None
     n_jobs : int or None, default=None
         Processes that share the trees.
@@ -151,8 +162,16 @@ class HierarchicalMixtureForestRegressor(
                     extrapolation="constant",
                     include_bias=False,
                 )
-                return ExpandedExpert(spline, LinearExpert())
+                return ExpandedExpert(self._spread(spline, X), LinearExpert())
         return LinearExpert()
+
+    def _spread(self, spline, X):
+        """Return a transformer that leaves indicators as they are."""
+        if not self._coder.columns and not np.isnan(X).any():
+            return spline
+        return ColumnTransformer(
+            [("spline", spline, many_valued)], remainder="passthrough"
+        )
 
     _out_of_bag_name = "oob_prediction_"
 
@@ -204,6 +223,11 @@ class HierarchicalMixtureForestClassifier(
         Stop earlier when the gain to be expected falls below so many nats per row.
     oob_score : bool, default=False
         Judge each tree by the rows outside its bag.
+    categorical_features : "from_dtype", sequence or None, default="from_dtype"
+        Columns of categories: those of categorical type in a data frame, or their
+        positions or names, or a mask. Gates and linear experts see one indicator for
+        each category; one that fit did not see is a gap. Gaps (NaN) of numbers take
+        the column's mean, with an indicator where fit saw gaps.
     random_state : int, RandomState instance or None, default=None
     n_jobs : int or None, default=None
         Processes that share the trees.

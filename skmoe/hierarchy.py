@@ -80,6 +80,21 @@ class HierarchicalMixtureOfExpertsRegressor(TopPath, RegressionMixture, BaseHier
         lose their choice with them.
     shared_dispersion : bool, default=False
         Tie the experts' dispersions.
+    balance : float, "cap" or None, default=None
+        Keeps all experts in use. A number is a Dirichlet prior on how much the gate
+        uses each expert, worth so many rows spread evenly over them; "cap" lets no
+        expert take more than ``capacity * n_samples / n_experts`` rows of
+        responsibility.
+    capacity : float, default=1.25
+        At least 1, which gives every expert the same share. For ``balance="cap"``.
+    categorical_features : "from_dtype", sequence or None, default="from_dtype"
+        Columns of categories: those of categorical type in a data frame, or their
+        positions or names, or a mask. Gates and linear experts see one indicator for
+        each category; one that fit did not see is a gap. Gaps (NaN) of numbers take
+        the column's mean, with an indicator where fit saw gaps.
+    unlabelled : label, default=None
+        The value of y that marks rows without a response, such as -1; NaN always
+        does.
     warm_start : bool, default=False
         Start the next fit from the responsibilities under this one; a grown tree
         grows on. Interrupted growth then keeps the best tree so far.
@@ -219,6 +234,21 @@ class HierarchicalMixtureOfExpertsClassifier(
         lose their choice with them.
     shared_dispersion : bool, default=False
         Tie the experts' dispersions.
+    balance : float, "cap" or None, default=None
+        Keeps all experts in use. A number is a Dirichlet prior on how much the gate
+        uses each expert, worth so many rows spread evenly over them; "cap" lets no
+        expert take more than ``capacity * n_samples / n_experts`` rows of
+        responsibility.
+    capacity : float, default=1.25
+        At least 1, which gives every expert the same share. For ``balance="cap"``.
+    categorical_features : "from_dtype", sequence or None, default="from_dtype"
+        Columns of categories: those of categorical type in a data frame, or their
+        positions or names, or a mask. Gates and linear experts see one indicator for
+        each category; one that fit did not see is a gap. Gaps (NaN) of numbers take
+        the column's mean, with an indicator where fit saw gaps.
+    unlabelled : label, default=None
+        The value of y that marks rows without a response, such as -1; NaN always
+        does.
     warm_start : bool, default=False
         Start the next fit from the responsibilities under this one; a grown tree
         grows on. Interrupted growth then keeps the best tree so far.

@@ -33,6 +33,7 @@ from skmoe import (
 from skmoe._explain import Explanation
 from skmoe.experts import EstimatorExpert, ExpandedExpert, LinearExpert, LogisticExpert
 from skmoe.experts._contributions import contributions_of, linear_form
+from skmoe.gates import GaussianGate
 
 pd = pytest.importorskip("pandas")
 
@@ -592,10 +593,36 @@ def test_another_number_of_columns(rows):
 
 def test_holes(rows):
     X, y = rows
-    model, bad = regressor().fit(X, y), X.copy()
+    model, bad = regressor(Ridge()).fit(X, y), X.copy()
     bad[3, 1] = np.nan
     with pytest.raises(ValueError, match="contains NaN: first in column 1, row 3"):
         model.explain(bad)
+
+
+def test_gaps_and_categories_have_contributions_of_their_own(rows):
+    X, y = rows
+    frame = pd.DataFrame(X, columns=list("abc"))
+    frame.loc[::5, "b"] = np.nan
+    frame["kind"] = pd.Categorical(np.where(X[:, 2] > 5, "up", "down"))
+    model = regressor().fit(frame, y + 3.0 * (X[:, 2] > 5))
+    explanation = model.explain(frame)
+    names = ["a", "b", "c", "b is missing", "kind=down", "kind=up"]
+    assert explanation.feature_names == names
+    total = explanation.baseline + explanation.contributions.sum(axis=1)
+    np.testing.assert_allclose(total + explanation.rest, model.predict(frame))
+    np.testing.assert_array_equal(explanation.data[:, 5], X[:, 2] > 5)
+
+
+def test_columns_read_in_two_ways_are_one(rows):
+    X, y = rows
+    X = X.copy()
+    X[::4, 1] = np.nan
+    model = regressor(gate=GaussianGate()).fit(X, y)  # the gate reads gaps as such
+    explanation = model.explain(X)
+    assert explanation.feature_names == ["x0", "x1", "x2", "x1 is missing"]
+    assert explanation.contributions.shape == (len(X), 4)
+    total = explanation.baseline + explanation.contributions.sum(axis=1)
+    np.testing.assert_allclose(total + explanation.rest, model.predict(X))
 
 
 def test_the_class_is_documented_attribute_by_attribute():

@@ -15,27 +15,39 @@ ROOT = Path(__file__).parents[1] / "skmoe"
 # lines of one floor know nothing of each other.
 FLOORS = {
     0: [
-        "exceptions _xp _sklearn _blocks _multinomial _tree _truth _tables _checks "
-        "_arm _classics datasets"
+        "exceptions _xp _gaps _sklearn _expansion _blocks _multinomial _elastic _tree "
+        "_truth _tables _checks _arm _classics _simulated datasets"
     ],
-    1: ["_protocols likelihoods distribution"],
+    1: [
+        "_protocols likelihoods._normal likelihoods._classes likelihoods._saddle "
+        "likelihoods._counts likelihoods._positive likelihoods._robust "
+        "likelihoods._bounded likelihoods _modes _quantiles distribution"
+    ],
     2: [
-        "gates._constant gates._covariance gates._softmax gates._gaussian "
-        "gates._classifier gates._tree_kernel gates._tree gates",
+        "gates._constant gates._missing gates._covariance gates._softmax_kernel "
+        "gates._softmax gates._gaussian gates._classifier gates._expanded "
+        "gates._tree_kernel gates._tree gates",
         "experts._rows experts._weights experts._calibration experts._heads "
         "experts._contributions experts._fitting experts._adapted "
         "experts._linear_kernel experts._linear experts._logistic_kernel "
-        "experts._logistic experts._expanded experts._adapter experts",
+        "experts._newton experts._logistic experts._known experts._special "
+        "experts._glm_prior experts._families experts._count_families "
+        "experts._real_families experts._glm_kernel experts._glm_base experts._glm "
+        "experts._binomial experts._robust experts._heteroscedastic experts._noise "
+        "experts._gp_rows experts._gp_numerics experts._gp_sparse experts._gp_fit "
+        "experts._gp_kernel experts._gp experts._expanded experts._adapter "
+        "experts",
     ],
     3: [
         "em._segments em._starts em._tree_split em._tree_starts em._monitor "
-        "em._accelerate em._node em._node_problem em._fused em._paths em._loop "
-        "em._search em._build em._law em._ridge em._stack em._tend em._fit em._grow em"
+        "em._accelerate em._node em._node_problem em._balance em._units em._fused "
+        "em._paths em._loop em._search em._build em._start_data em._law em._ridge "
+        "em._stack em._tend em._fit em._grow em"
     ],
     4: [
-        "_arguments _callbacks _fitted _composition _tree_arguments _targets _base "
-        "_wording _tree_text _explain _hard_tree _hierarchy mixture hierarchy "
-        "_out_of_bag _forest forest"
+        "_columns _arguments _coding _seen _callbacks _training _fitted _composition "
+        "_tree_arguments _nodes _targets _base _wording _tree_text _explain _hard_tree "
+        "_hierarchy mixture hierarchy _out_of_bag _forest forest"
     ],
     5: ["inspection._tree_page inspection._tree_drawing inspection._tree inspection"],
     6: ["skmoe"],

@@ -29,6 +29,7 @@ from skmoe import (
     HierarchicalMixtureOfExpertsClassifier,
     HierarchicalMixtureOfExpertsRegressor,
 )
+from skmoe._coding import TableCoder
 from skmoe.exceptions import ExpertError
 from skmoe.experts import LinearExpert, LogisticExpert
 from skmoe.experts._expanded import ExpandedExpert
@@ -674,7 +675,9 @@ DEFAULTS = {
 @pytest.mark.parametrize(("shape", "spline"), DEFAULTS.items())
 def test_default_experts_suit_rows_and_columns(shape, spline):
     """At most 50 columns, each with 20 rows to it."""
-    expert = Regressor()._default_experts(np.broadcast_to(0.0, shape))
+    forest, X = Regressor(), np.broadcast_to(0.0, shape)
+    forest._coder = TableCoder(X, None, None)
+    expert = forest._default_experts(X)
     if spline is None:
         assert type(expert) is LinearExpert
         return
@@ -924,7 +927,7 @@ def test_bad_arguments(params, message):
     [
         ({"experts": 3}, "3"),
         ({"experts": Ridge}, "class"),
-        ({"gate": 3}, "gate must be None, a gate of skmoe.gates .* got 3"),
+        ({"gate": 3}, "gate must be None, a gate of skmoe.gates, .* got 3"),
         ({"gate": SoftmaxGate}, "SoftmaxGate"),
     ],
 )
@@ -935,11 +938,10 @@ def test_parts_that_are_none(params, message):
 
 
 BAD_DATA = [
-    ("numbers", "X", np.nan, "contains NaN"),
     ("numbers", "X", np.inf, "contains infinity"),
     ("numbers", "y", np.nan, "y contains NaN"),
     ("numbers", "y", np.inf, "y contains infinity"),
-    ("classes", "X", np.nan, "contains NaN"),
+    ("classes", "X", -np.inf, "contains infinity"),
 ]
 
 
@@ -957,6 +959,8 @@ def test_targets_of_the_wrong_kind():
         forest("classes").fit(X, y)
     with pytest.raises(ValueError, match=r"two classes, got one class: 'a'"):
         forest("classes").fit(X, np.full(N, "a"))
+    with pytest.raises(ValueError, match="y contains NaN: first in row 3"):
+        forest("classes").fit(*broken(X, labels(y).astype(object), "y", None))
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         forest().fit(X, y[:-1])
     with pytest.raises(ValueError, match="requires y to be passed"):
@@ -1004,8 +1008,8 @@ def test_new_rows_of_another_shape(fitted):
     for name in METHODS:
         with pytest.raises(ValueError, match="X has 2 features, but"):
             getattr(model, name)(X[:, :2])
-    with pytest.raises(ValueError, match="contains NaN"):
-        model.predict(broken(X, y, "X", np.nan)[0])
+    with pytest.raises(ValueError, match="contains infinity"):
+        model.predict(broken(X, y, "X", np.inf)[0])
     with pytest.raises(ValueError, match=r"shape \(n_samples\) as in fit"):
         model.log_prob(X, y[:, None])
     with pytest.raises(ValueError, match=r"\(n_samples, 2\) as in fit"):
@@ -1054,8 +1058,8 @@ def test_bad_data_leave_the_forest_as_it_was(kind):
     X, y = targets(kind)
     model = forest(kind).fit(X, y)
     before = dict(vars(model))
-    with pytest.raises(ValueError, match="NaN"):
-        model.fit(*broken(X[:, :2], y, "X", np.nan))
+    with pytest.raises(ValueError, match="infinity"):
+        model.fit(*broken(X[:, :2], y, "X", np.inf))
     model.max_gate_features = 9
     with pytest.raises(ValueError, match="max_gate_features=9"):
         model.fit(X, y)

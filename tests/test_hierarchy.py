@@ -922,10 +922,13 @@ def test_missing_values_where_all_parts_take_them(corners):
     model = regressor(leaf, gate=gate, init=labels, max_iter=2).fit(X, y)
     assert np.isfinite(model.predict(X)).all()
     assert_allclose(model.leaf_proba(X).sum(axis=1), 1.0)
+    # The library's own parts see gaps filled, with an indicator.
+    mixed = regressor([[leaf, leaf], LinearExpert()], max_iter=2).fit(X, y)
+    assert np.isfinite(mixed.predict(X)).all()
     with pytest.raises(ValueError, match="Input X contains NaN"):
-        regressor(leaf, init=labels).fit(X, y)
+        regressor(leaf, gate=LogisticRegression(), init=labels).fit(X, y)
     with pytest.raises(ValueError, match="Input X contains NaN"):
-        regressor([[leaf, leaf], LinearExpert()], gate=gate).fit(X, y)
+        regressor([[leaf, leaf], Ridge()], gate=gate).fit(X, y)
 
 
 def test_tensors_in_tensors_out(corners):

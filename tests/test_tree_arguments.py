@@ -283,15 +283,16 @@ def test_tags_are_those_of_all_leaves():
         tags = get_tags(make(experts, **params)).input_tags
         return tags.sparse, tags.allow_nan
 
-    assert takes(None) == (True, False)
+    assert takes(None) == (True, True)
+    # A part somewhere below that takes no gaps.
     assert takes([line(), [line(), Ridge()]]) == (True, False)
     assert takes([("a", line()), [("b", line()), SVR()]]) == (True, False)
-    assert takes([Flat(n_experts=2), line()]) == (True, False)
+    assert takes([Flat(n_experts=2), line()]) == (True, True)
     # A part somewhere below that takes no sparse rows.
-    assert takes([line(), line()], gate=GaussianGate()) == (False, False)
-    assert takes([Flat(gate=GaussianGate()), line()]) == (False, False)
-    assert takes([("m", Flat(gate=GaussianGate())), line()]) == (False, False)
-    assert takes(Flat(gate=GaussianGate()), make=flat) == (False, False)
+    assert takes([line(), line()], gate=GaussianGate()) == (False, True)
+    assert takes([Flat(gate=GaussianGate()), line()]) == (False, True)
+    assert takes([("m", Flat(gate=GaussianGate())), line()]) == (False, True)
+    assert takes(Flat(gate=GaussianGate()), make=flat) == (False, True)
 
 
 # -- bad input: a clear error ------------------------------------------------------
@@ -491,8 +492,8 @@ def test_holes_are_named(rows):
     bad = X.copy()
     bad[[5, 7], 1] = np.nan
     with pytest.raises(ValueError, match=r"NaN: first in column 1, row 5 \(2 such"):
-        hierarchy().fit(bad, y)
-    model = hierarchy().fit(X, y)
+        hierarchy([Ridge(), Ridge()]).fit(bad, y)
+    model = hierarchy([Ridge(), Ridge()]).fit(X, y)
     for method in ("predict", "apply", "decision_path", "leaf_proba"):
         with pytest.raises(ValueError, match=r"NaN: first in column 1, row 5"):
             getattr(model, method)(bad)

@@ -10,19 +10,17 @@ from scipy import sparse
 from sklearn.base import clone
 
 from skmoe._blocks import Design
+from skmoe._protocols import is_parametric
 from skmoe._tree import Tree
 from skmoe.em._fused import FusedNode
 from skmoe.em._node import Node, hard_assignment, posterior, take_columns
 from skmoe.em._node_problem import NodeProblem
 from skmoe.em._paths import PathNode
-from skmoe.em._starts import StartData, soften
+from skmoe.em._starts import soften
+from skmoe.em._units import UnitProblem
 from skmoe.experts._expanded import ExpandedExpert
-from skmoe.experts._linear import LinearExpert
-from skmoe.experts._linear_kernel import LinearKernel
-from skmoe.experts._logistic import LogisticExpert
-from skmoe.experts._logistic_kernel import LogisticKernel
 from skmoe.gates._constant import ConstantGate
-from skmoe.gates._gaussian import GaussianGate
+from skmoe.gates._expanded import ExpandedGate
 from skmoe.gates._softmax import SoftmaxGate, SoftmaxKernel
 from skmoe.gates._tree import GateTree, single_gate
 from skmoe.gates._tree_kernel import TreeKernel
@@ -32,20 +30,18 @@ __all__ = [
     "build_problem",
     "carry_over",
     "differ",
+    "free_experts",
     "gate_columns",
+    "informed_expert",
     "innermost_expert",
     "is_native",
     "plain_node",
+    "responsibilities",
     "settle",
-    "start_data",
     "write_back",
 ]
 
 Array = NDArray[np.float64]
-
-# Wider designs are not copied into starts: clustering works on projections.
-MAX_START_COLUMNS = 50
-GAUSSIAN_START_PASSES = 8
 
 
 def assignment(algorithm: str, rng: Any) -> Any:
@@ -70,7 +66,7 @@ def is_native(node: Node, X: Any) -> bool:
     """Return whether the fused node can stand in for a node."""
     experts = [expert for _, expert in node.experts]
     kind = type(innermost_expert(experts[0]))
-    if kind not in (LinearExpert, LogisticExpert) or sparse.issparse(X):
+    if not _has_own_kernel(kind) or sparse.issparse(X) or node.units is not None:
         return False
     alike = node.clones or all(
         type(expert) is kind and expert.get_params() == experts[0].get_params()
@@ -78,6 +74,23 @@ def is_native(node: Node, X: Any) -> bool:
     )
     one_view = all(_same_columns(columns, node.columns[0]) for columns in node.columns)
     return alike and one_view and _has_kernel(node.gate, X, len(experts))
+
+
+def _has_own_kernel(kind: type) -> bool:
+    """Return whether a kernel does what the methods of a class do.
+
+    A user's subclass may have changed them: it must bring its own.
+    """
+    known = kind.__module__.startswith("skmoe.") and hasattr(kind, "make_kernel")
+    return known or "make_kernel" in vars(kind)
+
+
+def informed_expert(expert: Any) -> Any:
+    """Return the innermost expert, told what is known before it is prepared."""
+    inner = innermost_expert(expert)
+    if inner is not expert and expert.known:
+        inner.known = expert.known
+    return inner
 
 
 def innermost_expert(expert: Any) -> Any:
@@ -102,10 +115,28 @@ def plain_node(node: Node) -> Node | None:
     )
 
 
-def differ(experts: list[tuple[str, Any]]) -> bool:
-    """Return whether experts are of different kinds, or prefitted."""
-    first = _settings(experts[0][1])
-    return any(_settings(expert) != first for _, expert in experts)
+def free_experts(node: Node) -> list[int]:
+    """Return the experts that learn from their rows, all but those of a fixed law.
+
+    A noise expert or a point mass needs no rows of its own to start from.
+    """
+    return [
+        k
+        for k, (_, expert) in enumerate(node.experts)
+        if not (is_parametric(expert) and np.size(expert.parameters) == 0)
+    ]
+
+
+def differ(node: Node) -> bool:
+    """Return whether no two experts that learn are of one kind on the same columns.
+
+    Alike experts that start from the same rows would stay alike for ever.
+    """
+    seen = [
+        (*_settings(node.experts[k][1]), repr(node.columns[k]))
+        for k in free_experts(node)
+    ]
+    return len(set(seen)) == len(seen)
 
 
 def _settings(expert: Any) -> tuple[type, str]:
@@ -123,6 +154,9 @@ def _has_kernel(gate: Any, X: Any, n_experts: int) -> bool:
         return gate.kernel(gate.view(X, 0).shape[1] + 1) is not None
     if type(gate) is ConstantGate:
         return bool(gate.alpha == 0)
+    if type(gate) is ExpandedGate:
+        gate = gate.native
+        return type(gate) is SoftmaxGate and gate.solver != "lbfgs"
     return type(gate) is SoftmaxGate and (
         gate.choose_solver(X.shape[1] + 1, n_experts) != "lbfgs"
     )
@@ -144,6 +178,8 @@ def build_problem(
     problem : FusedNode or NodeProblem
         The fused node where gate and experts are native and alike.
     """
+    if node.units is not None:
+        return UnitProblem(node, X, y, weight, node.units, n_classes=n_classes)
     if not is_native(node, X):
         node.prepare(X, y, weight, n_classes)
         return NodeProblem(node, X, y, weight)
@@ -152,18 +188,13 @@ def build_problem(
     outer = node.experts[0][1]
     outer.prepare(view, y, weight, n_classes)
     first = innermost_expert(outer)
-    matrix = first.design_.matrix(view if outer is first else outer.expand(view))
-    single: Any = first.kernel_
-    experts: LinearKernel | LogisticKernel
-    if isinstance(first, LinearExpert):
-        single.prior.shared = node.shared_dispersion
-        experts = LinearKernel(n_experts, single.prior)
-        y = y[None] if y.ndim == 1 else np.ascontiguousarray(y.T)
-    else:
-        experts = LogisticKernel(n_experts, single.anchor, single.ridge)
+    expanded = view if outer is first else outer.expand(view)
+    matrix = first.design_.matrix(first.features(expanded))
+    experts = first.make_kernel(n_experts, shared=node.shared_dispersion)
     shared = first.design_ if outer is first else None
     gate, gate_matrix = _gate_kernel(node, X, weight, shared, matrix)
-    parts = (gate, experts, gate_matrix, matrix, y, weight)
+    rows = first.kernel_rows(expanded, y)
+    parts = (gate, experts, gate_matrix, matrix, rows, weight)
     path_tol = getattr(node.gate, "path_tol", 0.0)
     problem = FusedNode(*parts)
     if path_tol > 0.0 and isinstance(gate, TreeKernel):
@@ -192,7 +223,11 @@ def _gate_kernel(
     if isinstance(gate, ConstantGate):
         gate.prepare(view, weight, n_experts)
         return SoftmaxKernel(n_experts, np.zeros(1), 0.0), np.ones((1, weight.size))
+    if isinstance(gate, ExpandedGate):
+        gate.prepare(view, weight, n_experts)
+        return gate.kernel_, gate.design_.matrix(gate.expand(view))
     same = _same_columns(columns, node.columns[0])
+    same = same and not getattr(innermost_expert(node.experts[0][1]), "known", ())
     if design is None or not same or not design.intercept:
         design = Design(view, weight)
         matrix = design.matrix(view)
@@ -244,6 +279,14 @@ def settle(problem: FusedNode | NodeProblem, node: Node, state: Any) -> None:
     write_back(problem, node)
 
 
+def responsibilities(node: Node, X: Any, y: Array, weight: Array) -> Array:
+    """Return what each expert of a fitted node is answerable for, (n_experts, n)."""
+    if node.units is not None:
+        bound = UnitProblem(node, X, y, weight, node.units, prepare=False)
+        return bound.responsibilities()
+    return posterior(node.joint(X, y))[0]
+
+
 def carry_over(problem: FusedNode, node: Node, dead: Sequence[int]) -> None:
     """Give a problem without some leaves the parameters of a fitted node.
 
@@ -253,85 +296,17 @@ def carry_over(problem: FusedNode, node: Node, dead: Sequence[int]) -> None:
     tree: Tree = gate.tree
     alive = np.setdiff1d(np.arange(tree.n_leaves), dead)
     kernels = [innermost_expert(node.experts[k][1]).kernel_ for k in alive]
-    for name in ("coef", "variance"):
+    for name in ("coef", "variance", "shapes"):
         if hasattr(problem.experts, name):
             parts = [getattr(kernel, name) for kernel in kernels]
             setattr(problem.experts, name, np.concatenate(parts))
     coefs = []
     for i, children in tree.remaining_choices(dead):
         coef = gate.gates[i].kernel_.coef[children]
-        coefs.append(coef - coef.mean(axis=0))
+        # Zeros of a lasso would not outlive the centring.
+        shift = coef.mean(axis=0) if getattr(gate.gates[i], "smooth", True) else 0.0
+        coefs.append(coef - shift)
     if isinstance(problem.gate, TreeKernel):
         problem.gate.join(coefs)
     elif coefs:
         problem.gate.coef = coefs[0]
-
-
-def start_data(
-    node: Node, X: Any, y: Array, weight: Array, n_classes: int | None
-) -> StartData:
-    """Return the standardised columns and responses that starts work on."""
-    gate_X = _standardised(take_columns(X, gate_columns(node)), weight)
-    expert_X = _standardised(take_columns(X, node.columns[0]), weight)
-    indicators = None if n_classes is None else np.eye(n_classes)[y]
-    y = y if indicators is None else indicators
-    target = _standardised(y.reshape(weight.size, -1), weight)
-    first = innermost_expert(node.experts[0][1])
-    gate = single_gate(node.gate)
-    data = StartData(
-        gate_X=gate_X,
-        expert_X=expert_X,
-        target=target,
-        weight=weight,
-        n_experts=len(node.experts),
-        indicators=indicators,
-        constant_gate=isinstance(gate, ConstantGate),
-        variance_prior=getattr(first, "variance_prior", None) or (0.0, 0.0),
-        tree=gate.tree if isinstance(gate, GateTree) else None,
-    )
-    if n_classes is None and not data.constant_gate:
-        data.gaussian = lambda resp: _gaussian_resp(data, resp)
-    return data
-
-
-def _standardised(columns: Any, weight: Array) -> Array:
-    """Return dense standardised columns, projected where they are too many."""
-    if columns.shape[1] > MAX_START_COLUMNS:
-        columns = _project(columns, weight)
-    design = Design(columns, weight)
-    return np.ascontiguousarray(design.matrix(columns)[1:].T)
-
-
-def _project(columns: Any, weight: Array) -> Array:
-    """Project on leading singular directions of the weighted rows."""
-    root = sparse.diags_array(np.sqrt(weight))
-    scale = Design(columns, weight).inverse_scale
-    scaled = sparse.csr_array(columns) @ sparse.diags_array(scale)
-    start = np.ones(min(scaled.shape))
-    rank = min(10, min(scaled.shape) - 1)
-    _, _, directions = sparse.linalg.svds(root @ scaled, k=rank, v0=start)
-    # The sign of a singular vector is arbitrary; fix it.
-    largest = np.abs(directions).argmax(axis=1)
-    directions *= np.sign(directions[np.arange(rank), largest])[:, None]
-    return np.asarray(scaled @ directions.T)
-
-
-def _gaussian_resp(data: StartData, resp: Array) -> Array:
-    """Return responsibilities after some passes of EM with Gaussian gates."""
-    y = data.target[:, 0] if data.target.shape[1] == 1 else data.target
-    experts = [
-        (f"expert{k}", LinearExpert(covariance="diag")) for k in range(len(resp))
-    ]
-    node = Node(GaussianGate(), experts, [None] * len(resp), shared_dispersion=False)
-    views = np.hstack([data.gate_X, data.expert_X])
-    width = data.gate_X.shape[1]
-    node.gate_columns = range(width)
-    node.columns = [range(width, views.shape[1])] * len(resp)
-    node.prepare(views, y, data.weight)
-    problem = NodeProblem(node, views, y, data.weight)
-    problem.start(resp)
-    for _ in range(GAUSSIAN_START_PASSES):
-        problem.e_step()
-        problem.m_step()
-    problem.e_step()
-    return node.resp

@@ -13,7 +13,6 @@ from skmoe.em._build import (
     is_native,
     plain_node,
     settle,
-    start_data,
 )
 from skmoe.em._fused import FusedNode
 from skmoe.em._node import Node, take_columns
@@ -29,6 +28,7 @@ from skmoe.em._search import (
     polish,
     race,
 )
+from skmoe.em._start_data import start_data, with_fixed
 from skmoe.em._starts import Start, StartData, n_random_starts
 from skmoe.em._tend import tend
 from skmoe.em._tree_starts import starts_of
@@ -201,6 +201,9 @@ def _search_and_climb(
         # Where each pass refits every estimator there is no portfolio.
         n_init = options.n_init or (1 if problem.parameters is None else None)
         starts = list(starts_of(options.init, n_init, data, options.rng))
+        if data.free is not None:
+            size = len(node.experts)
+            starts = [with_fixed(start, data.free, size) for start in starts]
     runs, others = _run_starts(problem, small, node, starts, options)
     best = runs[0]
     if data is not None and _searches(options) and problem is small:
@@ -219,7 +222,7 @@ def _search_and_climb(
 def _tell_apart(node: Node, options: FitOptions) -> bool:
     """Return whether experts of different kinds can start from the same rows."""
     flat = not isinstance(single_gate(node.gate), GateTree)
-    return flat and options.init == "auto" and differ(node.experts)
+    return flat and options.init == "auto" and differ(node)
 
 
 def _searches(options: FitOptions) -> bool:

@@ -260,6 +260,11 @@ class FusedNode:
         return bool(self.experts.has_gradient)
 
     @property
+    def smooth(self) -> bool:
+        """Whether the objective has no kinks, as a lasso has."""
+        return bool(getattr(self.gate, "smooth", True))
+
+    @property
     def parameters(self) -> Array:
         """Parameters of experts, then of the gate, as one vector."""
         return np.concatenate([self.experts.parameters, self.gate.parameters])

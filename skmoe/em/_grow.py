@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
 
 from skmoe._tree import Tree
-from skmoe.em._build import build_problem, settle, start_data
+from skmoe.em._build import build_problem, settle
 from skmoe.em._fit import FitOptions
 from skmoe.em._node import Node, posterior
 from skmoe.em._ridge import choose_ridges, content_folds, copy_ridges
 from skmoe.em._search import Run, SearchReport, begin, continue_run, finish
+from skmoe.em._start_data import start_data
 from skmoe.em._starts import Start
 from skmoe.em._tend import tend
 from skmoe.em._tree_split import TreeSplitter

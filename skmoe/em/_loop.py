@@ -152,6 +152,8 @@ def _climb(
 
 
 def _choose(problem: Problem, acceleration: str | None) -> str | None:
+    if not getattr(problem, "smooth", True):
+        return None  # extrapolations would miss the kinks where zeros lie
     if acceleration in ("auto", "quasi-newton") and problem.has_gradient:
         return "quasi-newton"
     if acceleration is not None and problem.parameters is not None:

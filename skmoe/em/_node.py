@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
 
-from skmoe._protocols import Expert, Gate
+from skmoe._protocols import Expert, Gate, PoolsDispersion
 from skmoe.exceptions import ExpertError
 
 __all__ = [
@@ -108,25 +108,35 @@ class Node:
         self.clones = clones
         self.skipped_share = 0.0
         self._rows: Any = None
-        self._views: dict[int, Any] = {}
+        self._views: dict[tuple[int, ...], Any] = {}
+        # What is said about the training rows beside X, y and weight.
+        self.units: Any = None
 
     def view(self, X: Any, k: int) -> Any:
         """Return the columns of expert k; the same object for the training rows.
 
         Experts that keep out-of-fold predictions know their rows by identity.
         """
-        if X is not self._rows or self.columns[k] is None:
-            return take_columns(X, self.columns[k])
-        if k not in self._views:
-            self._views[k] = take_columns(X, self.columns[k])
-        return self._views[k]
+        return self._seen(X, self.columns[k])
+
+    def gate_view(self, X: Any) -> Any:
+        """Return the columns of the gate; the same object for the training rows."""
+        return self._seen(X, self.gate_columns)
+
+    def _seen(self, X: Any, columns: Sequence[int] | None) -> Any:
+        if X is not self._rows or columns is None:
+            return take_columns(X, columns)
+        key = tuple(columns)
+        if key not in self._views:
+            self._views[key] = take_columns(X, columns)
+        return self._views[key]
 
     def forget(self) -> None:
         """Drop everything that belongs to the training rows."""
         self._rows, self._views, self.resp = None, {}, np.empty((0, 0))
-        for _, expert in self.experts:
-            if hasattr(expert, "finish"):
-                expert.finish()
+        for part in [self.gate, *(expert for _, expert in self.experts)]:
+            if hasattr(part, "finish"):
+                part.finish()
 
     @property
     def exact_m_step(self) -> bool:
@@ -145,9 +155,8 @@ class Node:
         count = int(
             self.gate.n_parameters + sum(e.n_parameters for _, e in self.experts)
         )
-        if self.shared_dispersion:
-            first = self.experts[0][1]
-            free = np.asarray(first.dispersion)
+        if self.shared_dispersion and self.experts[0][1].dispersion is not None:
+            free = np.asarray(self.experts[0][1].dispersion)
             size = (
                 free.size if free.ndim < 2 else free.shape[0] * (free.shape[0] + 1) // 2
             )
@@ -159,8 +168,21 @@ class Node:
     ) -> None:
         """Let gate and experts fix their scales and priors on all rows."""
         self._rows, self._views = X, {}
-        gate_view = take_columns(X, self.gate_columns)
-        self.gate.prepare(gate_view, weight, len(self.experts))
+        self.prepare_parts(self.gate_view(X), weight, X, y, weight, n_classes)
+
+    def prepare_parts(
+        self,
+        gate_view: Any,
+        gate_weight: Array,
+        X: Any,
+        y: Array,
+        weight: Array,
+        n_classes: int | None,
+    ) -> None:
+        """Let gate and experts do so, each on rows of its own."""
+        if X is not self._rows:
+            self._rows, self._views = X, {}
+        self.gate.prepare(gate_view, gate_weight, len(self.experts))
         for k, (name, expert) in enumerate(self.experts):
             with _named(name):
                 expert.prepare(self.view(X, k), y, weight, n_classes)
@@ -175,16 +197,27 @@ class Node:
 
     def joint(self, X: Any, y: Array) -> Array:
         """Return gate plus expert log densities, (n_experts, n_samples)."""
-        gate_view = take_columns(X, self.gate_columns)
+        gate_view = self.gate_view(X)
         return self._with_experts(self.gate.log_joint(gate_view), X, y)
 
     def conditional(self, X: Any, y: Array) -> Array:
         """Return the same of the law of y given x: a gate's density of x left out."""
-        gate_view = take_columns(X, self.gate_columns)
+        gate_view = self.gate_view(X)
         return self._with_experts(self.gate.log_proba(gate_view), X, y)
 
     def _with_experts(self, log_gate: Array, X: Any, y: Array) -> Array:
-        joint = np.array(np.asarray(log_gate).T)
+        return self.add_densities(np.array(np.asarray(log_gate).T), X, y)
+
+    def add_densities(self, joint: Array, X: Any, y: Array) -> Array:
+        """Add the experts' log densities to an array (n_experts, n_samples).
+
+        An expert is not asked about rows where the array is -inf already.
+
+        Raises
+        ------
+        ExpertError
+            If a log density is NaN.
+        """
         followed = joint > -np.inf
         self.skipped_share = 1.0 - float(np.mean(followed))
         for k, (name, expert) in enumerate(self.experts):
@@ -210,12 +243,21 @@ class Node:
 
     def m_step_to(self, X: Any, y: Array, weight: Array, resp: Array) -> None:
         """Fit gate and experts to given responsibilities."""
-        gate_view = take_columns(X, self.gate_columns)
+        gate_view = self.gate_view(X)
         with _named("gate"):
             self.gate.m_step(gate_view, np.ascontiguousarray(resp.T), weight)
+        self.experts_m_step(X, y, weight * resp)
+
+    def experts_m_step(self, X: Any, y: Array, weights: Array) -> None:
+        """Fit every expert to the rows under its own weights.
+
+        Parameters
+        ----------
+        weights : array of shape (n_experts, n_samples)
+        """
         # Threads: the parts keep what they learn, and most fits release the GIL.
         Parallel(n_jobs=self.n_jobs, prefer="threads")(
-            delayed(_expert_m_step)(name, expert, self.view(X, k), y, weight * resp[k])
+            delayed(_expert_m_step)(name, expert, self.view(X, k), y, weights[k])
             for k, (name, expert) in enumerate(self.experts)
         )
         if self.shared_dispersion:
@@ -223,6 +265,15 @@ class Node:
 
     def _tie_dispersions(self) -> None:
         experts = [expert for _, expert in self.experts]
+        if all(expert.dispersion is None for expert in experts):
+            return  # nothing to tie
+        loose = [name for name, e in self.experts if not isinstance(e, PoolsDispersion)]
+        if loose:
+            raise ExpertError(
+                f"shared_dispersion=True: the dispersions of experts {loose} cannot be "
+                "tied here (unlike experts, groups, unlabelled rows or a balance); "
+                "leave it at False."
+            )
         scatter = sum(np.asarray(expert.scatter) for expert in experts)
         mass = sum(expert.mass for expert in experts)
         for expert in experts:

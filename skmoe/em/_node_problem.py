@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmoe._protocols import is_parametric
-from skmoe.em._node import Assign, Node, posterior, take_columns
+from skmoe.em._node import Assign, Node, posterior
 from skmoe.exceptions import ExpertError
 
-__all__ = ["NodeProblem"]
+__all__ = ["NodeProblem", "in_pass"]
 
 Array = NDArray[np.float64]
 
@@ -70,14 +70,14 @@ class NodeProblem:
         self.n_passes = 0
         self.restore(self.origin)
         self._m_step(resp)
-        gate_view = take_columns(self.X, self.node.gate_columns)
+        gate_view = self.node.gate_view(self.X)
         for _ in range(gate_steps - 1 if self.node.gate.exact_m_step else 0):
             self.node.gate.m_step(gate_view, np.ascontiguousarray(resp.T), self.weight)
 
     def e_step(self) -> float:
         """Return the log-likelihood and keep the responsibilities."""
         self.n_passes += 1
-        with _in_pass(self.n_passes):
+        with in_pass(self.n_passes):
             return float(self.weight @ self.node.log_prob(self.X, self.y))
 
     def m_step(self) -> None:
@@ -89,7 +89,7 @@ class NodeProblem:
         return posterior(self.node.joint(self.X, self.y))[0]
 
     def _m_step(self, resp: Array) -> None:
-        with _in_pass(self.n_passes):
+        with in_pass(self.n_passes):
             self.node.m_step_to(self.X, self.y, self.weight, resp)
 
     @property
@@ -122,6 +122,22 @@ class NodeProblem:
             size = np.size(part.parameters)
             part.parameters = value[start : start + size]
             start += size
+
+    @property
+    def knows_rows(self) -> bool:
+        """Whether a part answers otherwise for the rows it was fitted to.
+
+        It knows them by identity, so its state cannot go through another process.
+        """
+        return any(
+            getattr(expert, "cross_fit", False) is not False
+            for _, expert in self.node.experts
+        )
+
+    @property
+    def smooth(self) -> bool:
+        """Whether the objective has no kinks, as a lasso has."""
+        return all(getattr(part, "smooth", True) for part in self._parts)
 
     def state(self) -> Any:
         """Return copies of all parts.
@@ -160,7 +176,7 @@ class NodeProblem:
 
 
 @contextmanager
-def _in_pass(number: int) -> Iterator[None]:
+def in_pass(number: int) -> Iterator[None]:
     """Add the number of the pass to an ExpertError."""
     try:
         yield

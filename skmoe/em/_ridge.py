@@ -16,12 +16,12 @@ from sklearn.base import clone
 from skmoe.em._build import (
     build_problem,
     innermost_expert,
-    start_data,
     write_back,
 )
 from skmoe.em._loop import climb
 from skmoe.em._monitor import Monitor
 from skmoe.em._node import Node
+from skmoe.em._start_data import start_data
 from skmoe.em._tree_starts import starts_of
 from skmoe.gates._tree import softmax_gates
 
@@ -65,10 +65,19 @@ def choose_ridges(
         return
     choice = GRID[1]
     if len(node.experts) > 1 and len(open_ones) == len(node.experts):
+        group = None
+        if node.units is not None:
+            labelled, group = node.units.labelled, node.units.group
+            if labelled is not None:
+                X, y, weight = X[labelled], y[labelled], weight[labelled]
+                group = None if group is None else group[labelled]
         if weight.size > MAX_ROWS:
             rows = np.sort(rng.permutation(weight.size)[:MAX_ROWS])
             X, y, weight = X[rows], y[rows], weight[rows]
-        choice = _best_of_grid(node, X, y, weight, n_classes, free_gate)
+            group = None if group is None else group[rows]
+        # The rows of a group stay together: on both sides they would tell.
+        folds = content_folds(X, y) if group is None else group % N_FOLDS
+        choice = _best_of_grid(node, X, y, weight, n_classes, free_gate, folds)
     _set(node, choice, free_gate)
 
 
@@ -104,10 +113,10 @@ def _best_of_grid(
     weight: Array,
     n_classes: int | None,
     free_gate: bool,
+    folds: NDArray[np.intp],
 ) -> tuple[float, float]:
     """Return the strongest ridges within a standard error of the best."""
     score = np.full((len(GRID), weight.size), np.nan)
-    folds = content_folds(X, y)
     for fold in range(N_FOLDS):
         test = folds == fold
         if not test.any() or test.all():

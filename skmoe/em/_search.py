@@ -230,7 +230,7 @@ def _each(
     n_jobs: int | None,
 ) -> list[Run]:
     """Apply a function to a problem and each item; return runs, best first."""
-    if n_jobs is None or n_jobs == 1:
+    if n_jobs is None or n_jobs == 1 or getattr(problem, "knows_rows", False):
         runs = [function(problem, item, *arguments) for item in items]
     else:
         runs = Parallel(n_jobs=n_jobs)(

@@ -19,6 +19,7 @@ from skmoe.em._node import Node, posterior, take_columns
 from skmoe.em._ridge import strongest
 from skmoe.em._search import Run, SearchReport
 from skmoe.gates._softmax import SoftmaxGate
+from skmoe.likelihoods import Gaussian
 
 __all__ = ["fit_stack"]
 
@@ -62,9 +63,13 @@ def fit_stack(
         _honest_dispersion(expert, folds[k], y, weight)
     gate_view = take_columns(X, node.gate_columns)
     if n_classes is None and isinstance(node.gate, SoftmaxGate):
+        means = [
+            np.asarray(expert.likelihood.mean(fold, expert.dispersion))
+            for (_, expert), fold in zip(node.experts, folds, strict=True)
+        ]
         if free_gate:
-            node.gate = _choose_ridge(gate_view, folds, y, weight)
-        trace = _squared_error_gate(node.gate, gate_view, folds, y, weight)
+            node.gate = _choose_ridge(gate_view, means, y, weight)
+        trace = _squared_error_gate(node.gate, gate_view, means, y, weight)
     else:
         trace = _likelihood_gate(node, gate_view, folds, y, weight)
     log_gate = np.asarray(node.gate.log_proba(gate_view))
@@ -142,8 +147,8 @@ def _choose_ridge(X: Any, folds: list[Array], y: Array, weight: Array) -> Softma
 
 
 def _honest_dispersion(expert: Any, held: Array, y: Array, weight: Array) -> None:
-    """Set an expert's variance to that of its out-of-fold residuals."""
-    if expert.dispersion is None:
+    """Set a Gaussian's variance to that of its out-of-fold residuals."""
+    if not isinstance(expert.likelihood, Gaussian):
         return
     error = y - held
     variance = weight @ (error * error) / weight.sum()

@@ -84,6 +84,10 @@ class StartData:
     variance_prior : tuple (rows, fraction)
     tree : Tree or None
         The shape of the gates, where they are more than one.
+    free : list of int or None
+        The experts that starts are for, where others have a fixed law.
+    effort : float
+        How many times as many random starts and swaps as for Gaussian experts.
     """
 
     gate_X: Array
@@ -95,6 +99,8 @@ class StartData:
     constant_gate: bool = False
     variance_prior: tuple[float, float] = (0.0, 0.0)
     tree: Tree | None = None
+    free: list[int] | None = None
+    effort: float = 1.0
     # Responsibilities of a few passes of EM with Gaussian gates, from labels.
     gaussian: Callable[[Array], Array] | None = None
 
@@ -277,6 +283,7 @@ def swaps(data: StartData, resp: Array, rng: Any) -> Iterator[Start]:
     turn = 0
     while True:
         victim = int(rng.randint(data.n_experts))
+        victim = victim if data.free is None else data.free[victim]
         moved = np.array(resp)
         moved[victim] = 0.0
         moved += 1e-12
@@ -380,4 +387,6 @@ def n_random_starts(data: StartData) -> tuple[int, int]:
         # A pass of logistic experts costs several times as much, and their
         # likelihood, which is bounded, has fewer maxima to lose one's way in.
         affordable = min(affordable / data.indicators.shape[1], 20.0)
-    return int(np.clip(affordable, 4, 30)), int(np.clip(affordable - 4, 0, 40))
+    n_random = np.clip(affordable, 4, 30) * data.effort
+    n_swaps = np.clip(affordable - 4, 0, 40) * data.effort
+    return int(n_random), int(n_swaps)

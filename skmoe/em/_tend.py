@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmoe._tree import Tree
-from skmoe.em._build import build_problem, carry_over, settle
+from skmoe.em._build import build_problem, carry_over, responsibilities, settle
 from skmoe.em._fused import FusedNode
 from skmoe.em._node import Node
 from skmoe.em._search import Run, begin, finish
@@ -70,8 +70,8 @@ def tend(
         return _prune(
             node, gate.tree, best, dead, (X, y, weight, n_classes), fresh, options
         )
-    node.log_prob(X, y)
-    resp = _shared_out(np.array(node.resp), weight, dead)
+    reached = responsibilities(node, X, y, weight)
+    resp = _shared_out(np.array(reached), weight, dead)
     shape = None if isinstance(gate, GateTree) else len(node.experts)
     tried, run = _refit(fresh(shape), resp, X, y, weight, n_classes, options)
     if (run.mass >= row).all() and run.objective > best.objective:
@@ -90,7 +90,7 @@ def tend(
         )
         return node, best
     alive = np.setdiff1d(np.arange(len(node.experts)), dead)
-    kept = np.array(node.resp)[alive]
+    kept = reached[alive] + 1e-300  # rows that only dead experts answered for
     kept /= kept.sum(axis=0)
     warnings.warn(
         f"{report}; {alive.size} experts remain. Ask for fewer experts.",
@@ -121,7 +121,8 @@ def _prune(
             carry_over(problem, node, dead.tolist())
             run = Run("pruned", -np.inf, problem.state(), np.zeros(0))
         else:
-            run = begin(problem, Start("pruned", _without(node, dead, X, y), 4))
+            kept = _without(responsibilities(node, X, y, weight), dead)
+            run = begin(problem, Start("pruned", kept, 4))
         node, best = _run_on(smaller, problem, run, options)
         dead = np.flatnonzero(best.mass < row)
     if tree.n_leaves < n_leaves:
@@ -134,10 +135,9 @@ def _prune(
     return node, best
 
 
-def _without(node: Node, dead: NDArray[np.intp], X: Any, y: Array) -> Array:
+def _without(resp: Array, dead: NDArray[np.intp]) -> Array:
     """Return the responsibilities of the leaves that live, for every row."""
-    node.log_prob(X, y)
-    kept = np.delete(np.array(node.resp), dead, axis=0)
+    kept = np.delete(resp, dead, axis=0)
     kept += 1e-300  # rows that only dead leaves answered for
     kept /= kept.sum(axis=0)
     return kept

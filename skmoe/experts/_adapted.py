@@ -30,7 +30,7 @@ class AdaptedExpert:
     """
 
     exact_m_step = False
-    _train = None  # (X, predictions, out-of-fold predictions) of the last M-step
+    _train = None  # (X, Predicted, out-of-fold predictions or None) of the last M-step
     linear_inner_ = None  # until `finish`; see `linear_inner`
     _alone = False  # whether ``fit`` was called: then y holds labels, not codes
 
@@ -82,8 +82,11 @@ class AdaptedExpert:
         if self.random_state is not None:
             self._inner.offset = rng.uniform()
             self._inner.fold_seed = rng.randint(np.iinfo(np.int32).max)
-        self._inner.prepare(X, y, weight, self.cross_fit)
+        self._inner.prepare(X, y, weight, self.cross_fit, self.fold_groups_)
         self._train, self._alone, self.linear_inner_ = None, False, None
+
+    # Groups of rows that must share a fold; a mixture of grouped rows says which.
+    fold_groups_ = None
 
     def m_step(self, X, y, weight):
         """Refit the estimator to the weighted rows, then variance or calibration.
@@ -98,7 +101,7 @@ class AdaptedExpert:
         raw = seen[1] if seen is not None and seen[0] is X else None
         params = getattr(self, "fit_params_", {})
         raw, held_out = self._inner.fit(X, y, weight, params, raw)
-        self._train = (X, raw, raw if held_out is None else held_out)
+        self._train = (X, raw, held_out)
 
     def log_prob(self, X, y):
         """Return the log density of each row in nats, of shape (n_samples,).
@@ -109,19 +112,43 @@ class AdaptedExpert:
         if self._alone:
             X, y = self._checked(X, reset=False), np.asarray(y)
         if self._knows(X):
-            params = self._head.params(self._train[2])
+            params = self._head.params(self._held_out_or_own())
         else:
             params = self.predict_params(X)
         if wraps_classifier(self):
             y = self._codes(y)
         return self._head.likelihood.log_prob(y, params, self._head.dispersion)
 
+    def log_prob_rows(self, X, y, rows):
+        """Return the log density of some rows: what is known of them is used again.
+
+        Parameters
+        ----------
+        X, y : arrays of all rows
+        rows : bool array of shape (n_samples,)
+
+        Returns
+        -------
+        log_prob : array of shape (n_rows,)
+            In nats.
+        """
+        if not self._knows(X):
+            return self.log_prob(X[rows], y[rows])
+        held_out = self._train[2]
+        raw = self._train[1].rows(rows) if held_out is None else held_out[rows]
+        params = self._head.params(raw)
+        return self._head.likelihood.log_prob(y[rows], params, self._head.dispersion)
+
+    def _held_out_or_own(self):
+        _, own, held_out = self._train
+        return own.all if held_out is None else held_out
+
     def predict_params(self, X):
         """Return the mean, or the log probabilities, of each row."""
         if not self.__sklearn_is_fitted__():
             check_is_fitted(self)  # which costs tags: only for its message
         if self._knows(X):
-            return self._head.params(self._train[1])
+            return self._head.params(self._train[1].all)
         return self._head.params(self._head.raw(self._inner.model, X))
 
     contributions = inner_contributions
@@ -173,7 +200,7 @@ class AdaptedExpert:
         if self._train is not None:
             X, raw, _ = self._train
             self.linear_inner_ = linear_inner(
-                self.estimator_, X, raw, self._inner.sample_weight
+                self.estimator_, X, lambda: raw.all, self._inner.sample_weight
             )
         self._train = None
         self._inner.forget()

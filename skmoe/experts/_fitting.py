@@ -1,5 +1,7 @@
 """One M-step of an inner estimator: rows, weights, folds; or a constant."""
 
+from copy import copy
+
 import numpy as np
 from sklearn.base import clone
 from sklearn.ensemble import (
@@ -19,13 +21,69 @@ from skmoe.experts._weights import (
     set_seeds,
 )
 
-__all__ = ["InnerFit", "count_coefficients"]
+__all__ = ["InnerFit", "Predicted", "count_coefficients"]
 
 # Less weight than this many rows' worth makes an expert a constant.
 LEAST_ROWS = 2.0
 # For these a warm start adds trees to the old ones, and without more of them it
 # does nothing at all: they are fitted afresh.
 GROWING = (HistGradientBoostingClassifier, HistGradientBoostingRegressor)
+
+
+class Predicted:
+    """What a fitted model predicts for the training rows, each asked for once.
+
+    An expert with hard assignments has a few rows of its own; for the others the
+    gate may already say that they cannot be won. A kernel machine spends more on
+    predicting all rows than on its fit, so predictions wait until they are needed.
+
+    Parameters
+    ----------
+    head : GaussianHead or CategoricalHead
+    model : fitted estimator or ConstantModel
+        Must not be fitted anew while rows are unknown.
+    X : array or data frame of shape (n_samples, n_features)
+    raw : array, default=None
+        The predictions of all rows, where they are known already.
+    """
+
+    def __init__(self, head, model, X, raw=None):
+        # The head goes on to other kinds of prediction, a kept state does not.
+        self._raw_of, self._model, self._X = copy(head).raw, model, X
+        self._raw, self._known = raw, None
+
+    def rows(self, wanted):
+        """Return the predictions of some rows, one at least.
+
+        Parameters
+        ----------
+        wanted : bool array of shape (n_samples,)
+        """
+        self._predict(wanted)
+        return self._raw[wanted]
+
+    @property
+    def all(self):
+        """The predictions of every row, of shape (n_samples[, ...])."""
+        if self._raw is None:
+            self._raw = self._raw_of(self._model, self._X)
+        elif self._known is not None:
+            self._predict(np.ones_like(self._known))
+            self._known = None
+        return self._raw
+
+    def _predict(self, wanted):
+        if self._raw is None:
+            self._known = np.zeros_like(wanted)
+        elif self._known is None:
+            return
+        missing = np.flatnonzero(wanted & ~self._known)
+        if missing.size:
+            raw = self._raw_of(self._model, take_rows(self._X, missing))
+            if self._raw is None:
+                self._raw = np.zeros((wanted.shape[0], *raw.shape[1:]))
+            self._raw[missing] = raw
+            self._known[missing] = True
 
 
 class InnerFit:
@@ -59,7 +117,7 @@ class InnerFit:
         self.warm = _resumes(template)
         self.model = None
 
-    def prepare(self, X, y, weight, cross_fit):
+    def prepare(self, X, y, weight, cross_fit, groups=None):
         """Fix the folds, the sample weights and the worth of one row."""
         self.sample_weight = np.array(weight, dtype=float)
         # Weights that were normalised to a small sum still mean rows.
@@ -69,7 +127,13 @@ class InnerFit:
         if cross_fit is not False and self.plan.kind != "prefit":
             stratify = isinstance(self.head, CategoricalHead)
             self.fold = make_folds(
-                cross_fit, X, y, weight, stratify=stratify, seed=self.fold_seed
+                cross_fit,
+                X,
+                y,
+                weight,
+                stratify=stratify,
+                seed=self.fold_seed,
+                groups=groups,
             )
 
     def fit(self, X, y, weight, params, raw=None):
@@ -86,7 +150,7 @@ class InnerFit:
 
         Returns
         -------
-        raw : array
+        raw : Predicted
             Predictions for the rows by the model of all rows.
         held_out : array or None
             Predictions by the models of the other folds, under cross-fitting.
@@ -95,20 +159,26 @@ class InnerFit:
         self.model = self._fitted(X, y, inner_weight, params, self.model)
         self.head.set_kind(self.model)
         if raw is None or self.plan.kind != "prefit":
-            raw = self.head.raw(self.model, X)
+            raw = Predicted(self.head, self.model, X)
         held_out = None
         if self.fold is not None and not isinstance(self.model, ConstantModel):
-            held_out = self._held_out(X, y, inner_weight, params, raw)
-        self.head.update(
-            raw if held_out is None else held_out,
-            y,
-            weight,
-            out_of_fold=held_out is not None,
-            extra=0.0 if held_out is not None else self._mean_variance(X, y),
-        )
+            held_out = self._held_out(X, y, inner_weight, params, raw.all)
+        self._update_head(raw, held_out, X, y, weight)
         if self.own_noise:
             self.noise = self.head.dispersion
         return raw, held_out
+
+    def _update_head(self, raw, held_out, X, y, weight):
+        """Let the head learn from the rows that have any weight."""
+        mine = weight > 0
+        # A warm start refits the model in place: what it says now is taken down.
+        whole = mine.all() or not mine.any() or self.own_noise or self.warm
+        if held_out is not None or whole:
+            seen = raw.all if held_out is None else held_out
+            extra = self._mean_variance(X, y) if held_out is None else 0.0
+        else:
+            seen, y, weight, extra = raw.rows(mine), y[mine], weight[mine], 0.0
+        self.head.update(seen, y, weight, out_of_fold=held_out is not None, extra=extra)
 
     @property
     def fitted_estimator(self):

@@ -76,11 +76,12 @@ def row_groups(X):
     return np.unique(keys, return_inverse=True)[1].reshape(-1)
 
 
-def make_folds(cross_fit, X, y, weight, *, stratify, seed):
+def make_folds(cross_fit, X, y, weight, *, stratify, seed, groups=None):
     """Assign each row to the fold that is left out when it is predicted.
 
-    Rows that are identical in X share a fold, so that a repeated row does not
-    leak, and so that a row of weight two is treated as two rows.
+    Rows of a group share a fold. Without groups rows that are identical in X do, so
+    that a repeated row does not leak, and so that a row of weight two is treated as
+    two rows.
 
     Parameters
     ----------
@@ -92,6 +93,7 @@ def make_folds(cross_fit, X, y, weight, *, stratify, seed):
     stratify : bool
         Whether to spread each class evenly over the folds.
     seed : int
+    groups : int array of shape (n_samples,), default=None
 
     Returns
     -------
@@ -100,13 +102,17 @@ def make_folds(cross_fit, X, y, weight, *, stratify, seed):
     Raises
     ------
     ValueError
-        If the test sets of a splitter are not a partition of the rows.
+        If the test sets of a splitter are not a partition of the rows, or part the
+        rows of a group.
     """
     if not isinstance(cross_fit, numbers.Integral):
-        return _splitter_folds(cross_fit, X, y)
+        return _splitter_folds(cross_fit, X, y, groups)
     n_folds = DEFAULT_FOLDS if cross_fit is True else int(cross_fit)
     seen = np.flatnonzero(weight > 0)
-    group = row_groups(take_rows(X, seen))
+    if groups is None:
+        group = row_groups(take_rows(X, seen))
+    else:
+        group = np.unique(groups[seen], return_inverse=True)[1]
     n_groups = group.max() + 1
     order = np.random.default_rng(seed).permutation(n_groups)
     if stratify:
@@ -126,14 +132,15 @@ def _class_of_group(group, y, weight):
     return table.argmax(axis=1)
 
 
-def _splitter_folds(splitter, X, y):
+def _splitter_folds(splitter, X, y, groups):
     fold = np.zeros(y.shape[0], dtype=int)
     times = np.zeros(y.shape[0], dtype=int)
     cv = check_cv(splitter)
     # Only to a splitter that asks for them: the others warn that they ignore them.
     requests = getattr(get_routing_for_object(cv), "split", None)
     asks = getattr(requests, "requests", {}).get("groups", False)
-    splits = cv.split(X, y, groups=row_groups(X) if asks else None)
+    known = row_groups(X) if groups is None else groups
+    splits = cv.split(X, y, groups=known if asks else None)
     for number, (_, test) in enumerate(splits):
         fold[test] = number
         times[test] += 1
@@ -144,4 +151,18 @@ def _splitter_folds(splitter, X, y):
             f"{int((times > 1).sum())} in several from {splitter!r}. Use KFold, "
             "GroupKFold or a number of folds."
         )
+    if groups is not None:
+        _check_whole_groups(splitter, fold, groups)
     return fold
+
+
+def _check_whole_groups(splitter, fold, groups):
+    """Raise a ValueError if rows of one group lie in two folds."""
+    first = fold[np.unique(groups, return_index=True)[1]]
+    parted = np.flatnonzero(fold != first[groups])
+    if parted.size:
+        raise ValueError(
+            f"cross_fit: {splitter!r} puts the rows of one group into two folds (first "
+            f"in row {int(parted[0])}), so they would answer for each other. Use "
+            "GroupKFold or a number of folds."
+        )

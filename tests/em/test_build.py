@@ -5,20 +5,23 @@ import pytest
 from scipy import sparse
 from sklearn.linear_model import LinearRegression, Ridge
 
+from skmoe import MixtureOfExpertsRegressor
 from skmoe.em._build import (
-    GAUSSIAN_START_PASSES,
-    MAX_START_COLUMNS,
     assignment,
     build_problem,
     differ,
     is_native,
-    start_data,
     write_back,
 )
 from skmoe.em._fused import FusedNode
 from skmoe.em._node import Node, hard_assignment, posterior
 from skmoe.em._node_problem import NodeProblem
-from skmoe.experts import EstimatorExpert, LinearExpert, LogisticExpert
+from skmoe.em._start_data import GAUSSIAN_START_PASSES, MAX_START_COLUMNS, start_data
+from skmoe.experts import (
+    EstimatorExpert,
+    LinearExpert,
+    UniformExpert,
+)
 from skmoe.gates import ConstantGate, GaussianGate, SoftmaxGate
 from tests.em.problems import CASES, make_node, objective, rows, soft_labels
 
@@ -165,16 +168,43 @@ def test_shared_dispersion_does_not_outlive_its_problem(rng):
 
 
 def test_experts_that_differ():
-    def named(*experts):
-        return [(f"e{k}", expert) for k, expert in enumerate(experts)]
+    def told_apart(*experts, columns=None):
+        named = [(f"e{k}", expert) for k, expert in enumerate(experts)]
+        return differ(Node(SoftmaxGate(), named, columns or [None] * len(named)))
 
-    assert not differ(named(LinearExpert(), LinearExpert()))
-    assert differ(named(LinearExpert(), LinearExpert(alpha=5.0)))
-    assert differ(named(LinearExpert(), EstimatorExpert(Ridge())))
-    assert differ(named(EstimatorExpert(Ridge()), EstimatorExpert(LinearRegression())))
-    seeds = [EstimatorExpert(Ridge(random_state=s), random_state=s) for s in (1, 2)]
-    assert not differ(named(*seeds))
-    assert not differ(named(LogisticExpert()))
+    def ridge(seed):
+        return EstimatorExpert(Ridge(random_state=seed), random_state=seed)
+
+    line, other = LinearExpert(), EstimatorExpert(LinearRegression())
+    assert not told_apart(line, LinearExpert())
+    assert told_apart(line, LinearExpert(), columns=[[0], [1]])
+    assert told_apart(line, LinearExpert(alpha=5.0))
+    assert told_apart(line, EstimatorExpert(Ridge()))
+    assert told_apart(EstimatorExpert(Ridge()), other)
+    # Two that are alike stay alike, whatever the third one is.
+    assert not told_apart(line, LinearExpert(), other)
+    assert not told_apart(ridge(1), ridge(2))
+    # A fixed law needs no rows of its own.
+    assert told_apart(UniformExpert(), line)
+    assert not told_apart(UniformExpert(), line, LinearExpert())
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_experts_of_a_fixed_law_leave_the_others_apart(depth, rng):
+    X = rng.uniform(-2, 2, size=(300, 1))
+    y = np.where(X[:, 0] > 0, 1 + 2 * X[:, 0], -1 - X[:, 0])
+    y = y + 0.3 * rng.standard_normal(300)
+    bad = rng.random(300) < 0.1
+    y[bad] = rng.uniform(-20, 20, bad.sum())
+    lines = [("a", LinearExpert(alpha=0.1)), ("b", LinearExpert(alpha=0.1))]
+    if depth == 1:
+        experts, gate = [("noise", UniformExpert()), *lines], None
+    else:
+        experts = [("noise", UniformExpert()), ("r", MixtureOfExpertsRegressor(lines))]
+        gate = ConstantGate()
+    model = MixtureOfExpertsRegressor(experts, gate=gate, random_state=0).fit(X, y)
+    slopes = sorted(expert.coef_[0] for expert in model.experts_[1:])
+    np.testing.assert_allclose(slopes, [-1.0, 2.0], atol=0.2)
 
 
 # -- what starts are made from ---------------------------------------------------------

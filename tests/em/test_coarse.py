@@ -19,7 +19,7 @@ from skmoe import (
     MixtureOfExpertsRegressor,
 )
 from skmoe._tree import Tree
-from skmoe.em._build import build_problem, plain_node, start_data
+from skmoe.em._build import build_problem, plain_node
 from skmoe.em._fit import (
     COARSE_PASSES,
     COARSE_ROWS,
@@ -32,6 +32,7 @@ from skmoe.em._loop import climb
 from skmoe.em._monitor import Monitor
 from skmoe.em._node import Node, hard_assignment, posterior
 from skmoe.em._paths import PathNode
+from skmoe.em._start_data import start_data
 from skmoe.em._tree_starts import starts_of
 from skmoe.experts import LinearExpert, LogisticExpert
 from skmoe.experts._expanded import ExpandedExpert

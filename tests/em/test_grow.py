@@ -15,10 +15,11 @@ from skmoe import (
     HierarchicalMixtureOfExpertsRegressor,
 )
 from skmoe._tree import Tree
-from skmoe.em._build import build_problem, start_data, write_back
+from skmoe.em._build import build_problem, write_back
 from skmoe.em._grow import LEAST_SHARE, PATIENCE, _trial
 from skmoe.em._node import Node, posterior
 from skmoe.em._ridge import content_folds
+from skmoe.em._start_data import start_data
 from skmoe.em._tree_split import TreeSplitter
 from skmoe.exceptions import CollapsedExpertWarning, ExpertError
 from skmoe.experts import LinearExpert, LogisticExpert

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from skmoe.em._build import build_problem, start_data
+from skmoe.em._build import build_problem
 from skmoe.em._node_problem import NodeProblem
 from skmoe.em._search import (
     FINALISTS,
@@ -15,6 +15,7 @@ from skmoe.em._search import (
     improve,
     race,
 )
+from skmoe.em._start_data import start_data
 from skmoe.em._starts import Start, portfolio, soften, swaps
 from tests.em.problems import make_node, objective, rows, soft_labels
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from skmoe.em._build import build_problem, start_data
+from skmoe.em._build import build_problem
+from skmoe.em._start_data import start_data
 from skmoe.em._starts import (
     CONFIDENCE,
     KINDS,

@@ -1,0 +1,188 @@
+"""Which columns of the engine's matrix each part of a mixture sees, and how."""
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
+
+from skmoe._expansion import takes_gaps as expansion_takes_gaps
+from skmoe.em._build import innermost_expert
+from skmoe.experts._adapter import EstimatorExpert
+from skmoe.experts._expanded import ExpandedExpert, has_protocol
+from skmoe.experts._known import ARGUMENTS
+from skmoe.gates._classifier import ClassifierGate
+from skmoe.gates._constant import ConstantGate
+
+__all__ = ["check_given", "check_known", "lay_out", "takes_gaps", "takes_outputs"]
+
+
+def takes_gaps(part):
+    """Return whether an estimator can be a part of a mixture where X has gaps.
+
+    Parts that have the protocol themselves see gaps filled, with an indicator;
+    others must take NaN.
+    """
+    last = part.steps[-1][1] if isinstance(part, Pipeline) else part
+    own = has_protocol(last) or hasattr(last, "log_joint")
+    own = own and not isinstance(last, EstimatorExpert)
+    return own or bool(get_tags(part).input_tags.allow_nan)
+
+
+def takes_outputs(part):
+    """Return whether an expert can be fitted to several outputs.
+
+    Estimators that take one are fitted to each output.
+    """
+    last = part.steps[-1][1] if isinstance(part, Pipeline) else part
+    if last is None:
+        return True  # the default, a linear expert
+    native = has_protocol(last) or hasattr(last, "_leaf_estimators")
+    return not native or bool(get_tags(last).target_tags.multi_output)
+
+
+def _allows_nan(part):
+    inner = part.classifier if isinstance(part, ClassifierGate) else part
+    return bool(get_tags(inner).input_tags.allow_nan)
+
+
+def _way(part):
+    """Return how a part reads columns; see `skmoe._columns`."""
+    if isinstance(part, EstimatorExpert | ClassifierGate):
+        return "codes" if _allows_nan(part) else "filled"
+    if isinstance(part, ExpandedExpert):
+        # Scalers take gaps and hand them on: only an imputer is to see them.
+        return "gaps" if expansion_takes_gaps(part.transformer, False) else "filled"
+    return "gaps" if _allows_nan(part) else "filled"
+
+
+def lay_out(plan, parts, resolve):
+    """Return what experts and gates see, as columns of the engine's matrix.
+
+    Parameters
+    ----------
+    plan : ColumnPlan
+    parts : tuple (experts, columns, gates, gate_columns)
+        Lists of (name, Expert) and of Gate, and the user's columns of each, None
+        for all. Experts are told which known quantities they get.
+    resolve : callable
+        ``resolve([column], owner)`` returns the positions of a user's columns.
+
+    Returns
+    -------
+    columns, gate_columns : lists of (list of int or None)
+    """
+    experts, columns, gates, gate_columns = parts
+    given = plan.offered
+    known = [_known(name, expert, resolve, given) for name, expert in experts]
+    _check_taken(given, known)
+    taken = {atom[1] for some in known for atom in some.values() if atom[0] != "given"}
+    _check_columns(plan, taken)
+    seen, every = [], range(plan.n_features)
+    for (_, expert), cols, some in zip(experts, columns, known, strict=True):
+        own = {atom[1] for atom in some.values() if atom[0] != "given"}
+        cols = [j for j in (every if cols is None else cols) if j not in own]
+        if some:
+            expert.known = tuple(some)
+        seen.append(plan.seen(cols, _way(expert), tuple(some.values())))
+    left, gate_seen = [j for j in every if j not in taken], []
+    for gate, cols in zip(gates, gate_columns, strict=True):
+        if cols is None and not left and not isinstance(gate, ConstantGate):
+            raise ValueError(
+                "no column of X is left for the gate: all are offsets, exposures or "
+                "numbers of trials. Use gate=ConstantGate(), or name gate_features."
+            )
+        gate_seen.append(plan.seen(left if cols is None else cols, _way(gate)))
+    return seen, gate_seen
+
+
+def _known(name, expert, resolve, given):
+    """Return the known quantities of an expert, by name, as the plan calls them."""
+    inner, found = innermost_expert(expert), {}
+    owner = f"expert {name!r}"
+    for quantity, arguments in ARGUMENTS.items():
+        if not hasattr(inner, quantity):
+            continue
+        named = [a for a in arguments if getattr(inner, a, None) is not None]
+        if len(named) + (quantity in given) > 1:
+            also = [*named, *(["an array"] if quantity in given else [])]
+            raise ValueError(
+                f"{owner}: the {quantity} is given {len(also)} times ({also}); give "
+                "it once."
+            )
+        for argument in named:
+            kind = "log" if argument == "exposure" else "value"
+            column = getattr(inner, argument)
+            found[quantity] = (kind, resolve([column], f"{argument} of {owner}")[0])
+        if quantity in given:
+            found[quantity] = ("given", quantity)
+    return found
+
+
+def _check_taken(given, known):
+    """Raise a ValueError if a known quantity is given that no expert takes."""
+    for name in given:
+        if not any(name in some for some in known):
+            raise ValueError(
+                f"{name} was given, but no expert takes it. PoissonExpert and its kin "
+                "take an offset, BinomialExpert also trials."
+            )
+
+
+def _check_columns(plan, taken):
+    """Raise a ValueError if a column cannot be a known quantity."""
+    for j in sorted(taken):
+        kind = "sparse" if plan.sparse else "categorical"
+        if plan.sparse or j in plan.categories:
+            raise ValueError(
+                f"column {plan.name_of(j)!r} of X is an offset, exposure or number of "
+                f"trials, and must be a dense column of numbers; it is {kind}."
+            )
+
+
+def check_given(n_samples, **arrays):
+    """Return the arrays that are not None, as floats, by name.
+
+    Raises
+    ------
+    ValueError
+        If one has the wrong length, or NaN or infinity in it.
+    """
+    out = {}
+    for name, array in arrays.items():
+        if array is None:
+            continue
+        values = np.asarray(array, dtype=np.float64)
+        if values.shape != (n_samples,):
+            raise ValueError(
+                f"{name} must be of shape ({n_samples},), one number for each row of "
+                f"X, got shape {values.shape}."
+            )
+        if not np.isfinite(values).all():
+            row = int(np.flatnonzero(~np.isfinite(values))[0])
+            raise ValueError(f"{name} must be finite, got {values[row]} in row {row}.")
+        out[name] = values
+    return out
+
+
+def check_known(plan, matrix, numbers=None):
+    """Raise a ValueError if a known quantity in the engine's matrix is not finite.
+
+    Parameters
+    ----------
+    plan : ColumnPlan
+    matrix : array of shape (n_samples, n_engine_columns)
+    numbers : array of int of shape (n_samples,), default=None
+        What the user calls these rows; None: 0, 1, ...
+    """
+    for atom in plan.known:
+        if atom[0] == "given":
+            continue
+        values = matrix[:, plan.columns.index(atom)]
+        bad = np.flatnonzero(~np.isfinite(values))
+        if bad.size:
+            wants = "positive" if atom[0] == "log" else "a finite number"
+            row = int(bad[0] if numbers is None else numbers[bad[0]])
+            raise ValueError(
+                f"column {plan.name_of(atom[1])!r}, which is an offset, exposure or "
+                f"number of trials, must be {wants} in every row; it is not in row "
+                f"{row}."
+            )

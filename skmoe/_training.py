@@ -1,0 +1,183 @@
+"""The training rows: read, checked, coded, and laid out for the engine."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.utils import get_tags
+
+from skmoe._arguments import check_finite, resolve_gate
+from skmoe._coding import TableCoder, learn_table
+from skmoe._columns import ColumnPlan, check_seen
+from skmoe._seen import check_given, check_known
+from skmoe._xp import to_numpy
+from skmoe.em._balance import UsagePrior, balance_of
+from skmoe.em._build import informed_expert
+from skmoe.em._node import take_columns
+from skmoe.em._units import Units, group_codes
+from skmoe.gates._tree import GateTree, is_generative
+
+__all__ = ["TrainingRows", "check_support", "read_training_rows"]
+
+
+@dataclass
+class TrainingRows:
+    """The rows of positive weight, and what is said about them.
+
+    Attributes
+    ----------
+    X : array of shape (n_samples, n_features)
+        Coded; NaN for gaps.
+    y : array
+        Placeholders where there is no response.
+    weight : array of shape (n_samples,)
+    keep : array of bool
+        Which of the user's rows these are.
+    labelled : array of bool of shape (n_samples,), or None where all are
+    given : dict of str to array
+        Known quantities that came beside X.
+    units : Units or None
+    coder : TableCoder
+    plan : ColumnPlan
+    """
+
+    X: Any
+    y: Any
+    weight: Any
+    keep: Any
+    labelled: Any
+    given: dict
+    units: Units | None
+    coder: TableCoder
+    plan: ColumnPlan
+
+    def matrix(self, node):
+        """Return the engine's matrix, once all parts have said what they see."""
+        self.plan.close()
+        node.columns = [self.plan.whole(columns) for columns in node.columns]
+        node.gate_columns = self.plan.whole(node.gate_columns)
+        if isinstance(node.gate, GateTree) and node.gate.columns is not None:
+            node.gate.columns = [self.plan.whole(cols) for cols in node.gate.columns]
+        matrix = self.plan.matrix(self.X, self.given)
+        check_known(self.plan, matrix, np.flatnonzero(self.keep))
+        return matrix
+
+
+def read_training_rows(model, X, y, sample_weight, groups, offset, trials):
+    """Validate what ``fit`` gets; sets ``n_features_in_`` and the columns' names.
+
+    Returns
+    -------
+    rows : TrainingRows
+
+    Raises
+    ------
+    ValueError
+        If something is not as the model's ``fit`` describes it.
+    """
+    X, y, sample_weight = to_numpy(X), to_numpy(y), to_numpy(sample_weight)
+    coder, X, y, weight = learn_table(model, X, y, sample_weight)
+    names = getattr(model, "feature_names_in_", None)
+    check_finite(coder.numbers(X), names, get_tags(model).input_tags.allow_nan)
+    y, labelled = model._split_labelled(y)
+    given = check_given(weight.size, offset=to_numpy(offset), trials=to_numpy(trials))
+    if given and sparse.issparse(X):
+        raise ValueError(f"{sorted(given)} need a dense X, got a sparse one.")
+    group = None
+    if groups is not None:
+        group = group_codes(to_numpy(groups), X.shape[0])
+        if sparse.issparse(X):
+            raise ValueError("groups need a dense X, got a sparse one.")
+    keep = weight > 0
+    if labelled is not None and labelled[keep].all():
+        labelled = None
+    _check_labelled(model, labelled, keep)
+    units = Units(group, labelled, balance_of(model.balance, model.capacity))
+    if not keep.all():
+        X, y, weight = X[keep], y[keep], weight[keep]
+        given = {name: array[keep] for name, array in given.items()}
+        units = units.take(keep)
+    labelled = units.labelled
+    units = None if units.is_plain else units
+    if units is not None:
+        _check_units(model, units)
+    if model._refuses_empty:
+        check_seen(X, names)
+    plan = ColumnPlan(X, weight, coder.categories, names, given)
+    return TrainingRows(X, y, weight, keep, labelled, given, units, coder, plan)
+
+
+def _check_labelled(model, labelled, keep):
+    """Raise a ValueError if rows lack a response and the gate cannot use them."""
+    if labelled is None:
+        return
+    row = int(np.flatnonzero(~labelled & keep)[0])
+    if not is_generative(resolve_gate(model.gate, np.random.RandomState(0))):
+        raise ValueError(
+            f"Input y contains NaN or unlabelled rows: first in row {row}. Rows "
+            "without a response can only train a gate that models x: set "
+            "gate=GaussianGate(), or drop them."
+        )
+    if not labelled[keep].any():
+        raise ValueError("no row of y has a response; give some.")
+
+
+def _check_units(model, units):
+    """Raise a ValueError where groups, gaps in y or a balance cannot be had."""
+    kind = "balance"
+    if units.group is not None:
+        kind = "groups"
+    elif units.labelled is not None:
+        kind = "rows without a response"
+    if model.algorithm == "stack":
+        raise ValueError(
+            f'{kind}: algorithm="stack" fits every expert to all rows alone; use "em".'
+        )
+    if getattr(model, "grow", None) is not None:
+        raise ValueError(f"{kind}: a tree cannot be grown with them; set grow=None.")
+    gate = resolve_gate(model.gate, np.random.RandomState(0))
+    if isinstance(units.balance, UsagePrior) and is_generative(gate):
+        raise ValueError(
+            f"balance={model.balance!r}: a prior on usage needs a gate that is "
+            f'conditional on x, got {gate!r}; use SoftmaxGate, or balance="cap".'
+        )
+
+
+def check_support(node, X, y, rows):
+    """Raise a ValueError if no expert can explain a row's response at all.
+
+    With groups: if none can explain all rows of a group.
+
+    Parameters
+    ----------
+    node : Node
+    X : array
+        The engine's matrix.
+    y : array
+    rows : TrainingRows
+    """
+    group = None if rows.units is None else rows.units.group
+    alone = np.zeros(len(y), dtype=bool)
+    together, note = np.zeros(len(y), dtype=bool), ""
+    for (_, expert), columns in zip(node.experts, node.columns, strict=True):
+        inner = informed_expert(expert)
+        if not hasattr(inner, "supports"):
+            return
+        own = np.array(inner.supports(take_columns(X, columns), y))
+        if rows.labelled is not None:
+            own |= ~rows.labelled
+        alone |= own
+        together |= own if group is None else np.bincount(group, ~own)[group] == 0
+        note = note or inner.support_note
+    numbers = np.flatnonzero(rows.keep)
+    if not alone.all():
+        row = int(np.flatnonzero(~alone)[0])
+        raise ValueError(f"{note} Got y = {y[row]:g} in row {numbers[row]}.")
+    if not together.all():
+        row = int(np.flatnonzero(~together)[0])
+        raise ValueError(
+            f"no expert can explain all rows of one group: that of row {numbers[row]}. "
+            f"{note} The rows of a group share one expert; fit them without groups, or "
+            "give an expert that takes all of them."
+        )
