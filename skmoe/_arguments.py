@@ -298,10 +298,12 @@ def check_finite(X, feature_names, allow_nan):
         value = X[row, column]
     kind = "NaN" if np.isnan(value) else "infinity"
     name = f"{column}" if feature_names is None else repr(str(feature_names[column]))
+    advice = "Clip or drop them."
+    if kind == "NaN":
+        advice = "Impute or drop them, or use experts and a gate that take gaps."
     raise ValueError(
         f"Input X contains {kind}: first in column {name}, row {row} "
-        f"({int(bad.sum())} such values in all). Impute or drop them, or use "
-        "experts and a gate that take missing values."
+        f"({int(bad.sum())} such values in all). {advice}"
     )
 
 

@@ -1,12 +1,14 @@
 """From a coded table to the engine's matrix, and which columns each part sees of it.
 
-A part reads a column of the user's table in one of three ways:
+A part reads a column of the user's table in one of four ways:
 
 ========  =====================================================================
 "filled"  gaps (NaN) take the column's weighted mean, and a column that had gaps
           in fit brings an indicator of them; a categorical column becomes one
           indicator for each category, gaps being a category of their own where
           fit saw them. For linear predictors, and for estimators without NaN
+"means"   as "filled", but numbers bring no indicators: for gates, which would draw
+          borders along gaps that mean nothing
 "gaps"    as "filled", but numbers keep their NaN: for gates that integrate
           over what is missing
 "codes"   numbers with NaN and categories as codes: for estimators that take both
@@ -106,7 +108,7 @@ class ColumnPlan:
         ----------
         columns : list of int or None
             The user's columns; None for all.
-        way : {"filled", "gaps", "codes"}
+        way : {"filled", "means", "gaps", "codes"}
         known : sequence
             Known quantities: ``("value", j)``, ``("log", j)`` of a column j, or
             ``("given", name)`` for an array given beside X. They come last.
@@ -144,9 +146,9 @@ class ColumnPlan:
                 yield ("category", j, code)
             if self.has_gaps[j]:
                 yield ("missing", j)
-        elif way == "filled" or self.empty[j]:
+        elif way in ("filled", "means") or self.empty[j]:
             yield ("filled", j)
-            if self.has_gaps[j]:
+            if self.has_gaps[j] and way != "means":
                 yield ("missing", j)
         else:
             yield ("value", j)

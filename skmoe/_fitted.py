@@ -10,6 +10,7 @@ from skmoe._coding import code_table
 from skmoe._seen import check_given, check_known
 from skmoe._sklearn import check_same_namespace, check_sample_weight
 from skmoe._xp import like, to_numpy
+from skmoe.em._build import gate_columns
 from skmoe.em._law import law
 from skmoe.em._node import posterior, take_columns
 from skmoe.em._units import UnitProblem, Units, group_codes
@@ -18,6 +19,11 @@ __all__ = ["GATE_ALONE", "FittedMixture"]
 
 # In place of known quantities, which gates do not see.
 GATE_ALONE = {"offset": None}
+
+
+def seen_positions(columns, names):
+    """Return columns as positions; all for None."""
+    return range(len(names)) if columns is None else columns
 
 
 class FittedMixture:
@@ -83,6 +89,42 @@ class FittedMixture:
         checked = self._check_new(X, "apply", GATE_ALONE)
         view = take_columns(checked, self.node_.gate_columns)
         return like(X, np.asarray(self.gate_.log_proba(view)).argmax(axis=1))
+
+    def part_feature_names(self, part="gate"):
+        """Return the names of the columns that a part sees, in order.
+
+        With gaps or categories in X a part sees more columns than X has: its
+        ``coef_`` has an entry for each of these.
+
+        Parameters
+        ----------
+        part : str or int, default="gate"
+            "gate" (of a tree: at the root), or the name or position of an expert.
+
+        Returns
+        -------
+        names : list of str
+            Known quantities of an expert, such as an offset, come last.
+
+        Raises
+        ------
+        ValueError
+            If there is no such expert.
+        """
+        check_is_fitted(self, "node_")
+        names = self._plan.engine_names()
+        if part == "gate":
+            return [names[j] for j in seen_positions(gate_columns(self.node_), names)]
+        known = dict(enumerate(self.expert_names_)) | {
+            name: name for name in self.expert_names_
+        }
+        if part not in known:
+            raise ValueError(
+                f'part must be "gate", or the name or position of an expert: '
+                f"{self.expert_names_}, got {part!r}."
+            )
+        k = self.expert_names_.index(known[part])
+        return [names[j] for j in seen_positions(self.node_.columns[k], names)]
 
     def predict_experts(self, X, *, offset=None, trials=None):
         """Return what each expert predicts.

@@ -54,6 +54,7 @@ __all__ = [
     "Likelihood",
     "Parametric",
     "PoolsDispersion",
+    "has_fixed_law",
     "is_parametric",
 ]
 
@@ -204,6 +205,14 @@ def is_parametric(part: Any) -> bool:
     A composite part may have the attribute and still say ``parametric = False``.
     """
     return isinstance(part, Parametric) and getattr(part, "parametric", True)
+
+
+def has_fixed_law(part: Any) -> bool:
+    """Return whether a part has nothing to learn: a noise expert, a point mass.
+
+    It needs no rows of its own, and may be left without any.
+    """
+    return is_parametric(part) and len(part.parameters) == 0
 
 
 @runtime_checkable

@@ -54,6 +54,12 @@ def _way(part):
     return "gaps" if _allows_nan(part) else "filled"
 
 
+def _gate_way(gate):
+    """Return how a gate reads columns."""
+    way = _way(gate)
+    return "means" if way == "filled" else way
+
+
 def lay_out(plan, parts, resolve):
     """Return what experts and gates see, as columns of the engine's matrix.
 
@@ -90,7 +96,7 @@ def lay_out(plan, parts, resolve):
                 "no column of X is left for the gate: all are offsets, exposures or "
                 "numbers of trials. Use gate=ConstantGate(), or name gate_features."
             )
-        gate_seen.append(plan.seen(left if cols is None else cols, _way(gate)))
+        gate_seen.append(plan.seen(left if cols is None else cols, _gate_way(gate)))
     return seen, gate_seen
 
 

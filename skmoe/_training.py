@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
+from sklearn.base import is_regressor
 from sklearn.utils import get_tags
 
 from skmoe._arguments import check_finite, resolve_gate
@@ -80,6 +81,7 @@ def read_training_rows(model, X, y, sample_weight, groups, offset, trials):
     coder, X, y, weight = learn_table(model, X, y, sample_weight)
     names = getattr(model, "feature_names_in_", None)
     check_finite(coder.numbers(X), names, get_tags(model).input_tags.allow_nan)
+    y = _one_output(model, y)
     y, labelled = model._split_labelled(y)
     given = check_given(weight.size, offset=to_numpy(offset), trials=to_numpy(trials))
     if given and sparse.issparse(X):
@@ -142,6 +144,26 @@ def _check_units(model, units):
             f"balance={model.balance!r}: a prior on usage needs a gate that is "
             f'conditional on x, got {gate!r}; use SoftmaxGate, or balance="cap".'
         )
+
+
+def _one_output(model, y):
+    """Return responses of one output as a vector, where experts take no more.
+
+    Raises
+    ------
+    ValueError
+        If there are several.
+    """
+    if np.ndim(y) < 2 or get_tags(model).target_tags.multi_output:
+        return y
+    if y.shape[1] == 1 and is_regressor(model):
+        return y[:, 0]
+    if is_regressor(model):
+        raise ValueError(
+            f"an expert models one output, got y of shape {y.shape}: fit one mixture "
+            "for each output, or use LinearExpert."
+        )
+    return y
 
 
 def check_support(node, X, y, rows):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 
 from skmoe._arguments import (
     check_kind,
@@ -18,6 +19,7 @@ from skmoe._arguments import (
 )
 from skmoe._composition import NamedExperts
 from skmoe._tree import Tree
+from skmoe.experts._known import ARGUMENTS
 
 __all__ = [
     "NestedNames",
@@ -127,13 +129,26 @@ class NestedNames:
 def positioned(experts, names, n_features):
     """Return nested lists with positions in place of the names of columns."""
     if is_entry(experts):
-        if len(experts) == 2:
-            return experts
-        owner = f"expert {experts[0]!r}"
-        return (*experts[:2], resolve_columns(experts[2], names, n_features, owner))
+        name, estimator, *columns = experts
+        owner = f"expert {name!r}"
+        columns = [resolve_columns(c, names, n_features, owner) for c in columns]
+        return (name, _with_positions(estimator, names, n_features), *columns)
     if isinstance(experts, (list, tuple)):
         return [positioned(entry, names, n_features) for entry in experts]
-    return experts
+    return _with_positions(experts, names, n_features)
+
+
+def _with_positions(estimator, names, n_features):
+    """Return an expert that names no column for an offset, exposure or trials."""
+    if names is None or not hasattr(estimator, "get_params"):
+        return estimator
+    arguments = {argument for known in ARGUMENTS.values() for argument in known}
+    named = {
+        key: resolve_columns([value], names, n_features, key)[0]
+        for key, value in estimator.get_params().items()
+        if key.split("__")[-1] in arguments and isinstance(value, str)
+    }
+    return clone(estimator).set_params(**named) if named else estimator
 
 
 def resolve_tree(items, view, default, rng, classification):
@@ -198,6 +213,7 @@ def _opened(entry, view, number, classification):
         if isinstance(entry, tuple):
             name, columns = entry[0], (entry[2] if len(entry) == 3 else None)
         check_kind(name, mixture, classification)
+        _check_nested(name, mixture)
         view = replace(
             view.narrowed(columns, f"mixture {name!r}"),
             gate=mixture.gate,
@@ -208,6 +224,20 @@ def _opened(entry, view, number, classification):
         if isinstance(entry, list) and len(entry) == 1:
             entry = entry[0]  # a mixture of one is that one
     return (list(entry) if _is_list(entry) else entry), view
+
+
+def _check_nested(name, mixture):
+    """Raise a ValueError for settings of a nested mixture that would be lost."""
+    lost = [
+        setting
+        for setting, default in (("shared_dispersion", False), ("balance", None))
+        if getattr(mixture, setting, default) != default
+    ]
+    if lost:
+        raise ValueError(
+            f"mixture {name!r} is one node of a larger model, which has one {lost[0]}: "
+            f"set {lost[0]} on the outermost mixture."
+        )
 
 
 def _is_list(entry):

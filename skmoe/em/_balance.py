@@ -107,11 +107,11 @@ class Capacity:
             What the E-step makes of joint log densities otherwise.
         """
         cap = self.factor * float(weight.sum()) / joint.shape[0]
+        if assign is hard_assignment:
+            resp = _filled(joint, weight, cap)
+            return resp, (resp * np.where(resp > 0, joint, 0.0)).sum(axis=0)
         self._find_prices(joint, weight, cap)
         priced = joint - self.price[:, None]
-        if assign is hard_assignment:
-            resp = _filled(priced, weight, cap)
-            return resp, (resp * np.where(resp > 0, joint, 0.0)).sum(axis=0)
         resp, log_lik = assign(priced)
         return resp, log_lik + self.price @ resp
 
@@ -144,22 +144,37 @@ class Capacity:
 def _filled(joint: Array, weight: Array, cap: float) -> Array:
     """Give each unit wholly to one expert, no expert more than its cap.
 
-    Units choose in the order of what they would lose with their second choice; one
-    that finds its choice full takes the best that has room.
+    All units ask their best expert; an expert with too many keeps those that would
+    lose most with their next one, and the others ask on (Gale and Shapley's deferred
+    acceptance, so a later unit may take the place of an earlier one).
     """
     n_experts, n_units = joint.shape
-    order = np.argsort(-joint, axis=0, kind="stable")
-    resp = np.zeros_like(joint)
     if n_experts == 1:
-        return resp + 1.0
+        return np.ones_like(joint)
     units = np.arange(n_units)
-    regret = joint[order[0], units] - joint[order[1], units]
-    room = np.full(n_experts, cap)
-    for i in np.argsort(-regret, kind="stable"):
-        choices = order[:, i]
-        fits = room[choices] >= weight[i] * (1.0 - 1e-9)
-        # Weights that no longer fit anywhere go where most room is left.
-        k = choices[fits.argmax()] if fits.any() else int(room.argmax())
+    open_joint = joint.copy()
+    choice = open_joint.argmax(axis=0)
+    limit = cap * (1.0 + 1e-9)
+    homeless = np.zeros(n_units, dtype=bool)
+    asking = True
+    while asking:
+        load = np.bincount(choice, np.where(homeless, 0.0, weight), n_experts)
+        for k in np.flatnonzero(load > limit):
+            own = np.flatnonzero((choice == k) & ~homeless)
+            others = np.delete(open_joint[:, own], k, axis=0).max(axis=0)
+            own = own[np.argsort(others - open_joint[k, own], kind="stable")]
+            open_joint[k, own[np.cumsum(weight[own]) > limit]] = -np.inf
+        turned_away = np.flatnonzero((open_joint[choice, units] == -np.inf) & ~homeless)
+        choice[turned_away] = open_joint[:, turned_away].argmax(axis=0)
+        homeless[turned_away] = open_joint[choice, units][turned_away] == -np.inf
+        asking = turned_away.size > 0
+    resp = np.zeros_like(joint)
+    resp[choice, units] = ~homeless
+    room = cap - resp @ weight
+    for i in np.flatnonzero(
+        homeless
+    ):  # weights that fit nowhere go where most room is left
+        k = int(room.argmax())
         resp[k, i] = 1.0
         room[k] -= weight[i]
     return resp

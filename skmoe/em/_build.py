@@ -10,7 +10,7 @@ from scipy import sparse
 from sklearn.base import clone
 
 from skmoe._blocks import Design
-from skmoe._protocols import is_parametric
+from skmoe._protocols import has_fixed_law
 from skmoe._tree import Tree
 from skmoe.em._fused import FusedNode
 from skmoe.em._node import Node, hard_assignment, posterior, take_columns
@@ -121,9 +121,7 @@ def free_experts(node: Node) -> list[int]:
     A noise expert or a point mass needs no rows of its own to start from.
     """
     return [
-        k
-        for k, (_, expert) in enumerate(node.experts)
-        if not (is_parametric(expert) and np.size(expert.parameters) == 0)
+        k for k, (_, expert) in enumerate(node.experts) if not has_fixed_law(expert)
     ]
 
 
@@ -275,7 +273,8 @@ def write_back(problem: FusedNode | NodeProblem, node: Node) -> None:
 def settle(problem: FusedNode | NodeProblem, node: Node, state: Any) -> None:
     """Go to the parameters of a run and give them to the node it stands for."""
     problem.restore(state)
-    problem.e_step()
+    if isinstance(problem, FusedNode):
+        problem.e_step()
     write_back(problem, node)
 
 

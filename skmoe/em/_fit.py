@@ -1,7 +1,7 @@
 """A whole fit of a node: bind, start, race, finish, improve, tend."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from skmoe.em._search import (
     race,
 )
 from skmoe.em._start_data import start_data, with_fixed
-from skmoe.em._starts import Start, StartData, n_random_starts
+from skmoe.em._starts import Start, StartData, hardened, n_random_starts
 from skmoe.em._tend import tend
 from skmoe.em._tree_starts import starts_of
 from skmoe.gates._tree import GateTree, single_gate
@@ -204,6 +204,8 @@ def _search_and_climb(
         if data.free is not None:
             size = len(node.experts)
             starts = [with_fixed(start, data.free, size) for start in starts]
+    if options.algorithm == "cem":
+        starts = [replace(start, resp=hardened(start.resp)) for start in starts]
     runs, others = _run_starts(problem, small, node, starts, options)
     best = runs[0]
     if data is not None and _searches(options) and problem is small:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skmoe._protocols import is_parametric
+from skmoe._protocols import has_fixed_law, is_parametric
 from skmoe.em._node import Assign, Node, posterior
 from skmoe.exceptions import ExpertError
 
@@ -45,8 +45,9 @@ class NodeProblem:
         self.node.assign = value
 
     def degenerate(self) -> bool:
-        """Return whether an expert has less than one row's worth of weight."""
-        return bool((self.mass < self.row).any())
+        """Return whether an expert that learns has less than one row's weight."""
+        learns = [not has_fixed_law(expert) for _, expert in self.node.experts]
+        return bool((self.mass[learns] < self.row).any())
 
     @property
     def exact_m_step(self) -> bool:

@@ -25,6 +25,7 @@ __all__ = [
     "Start",
     "StartData",
     "gaussian_start",
+    "hardened",
     "kmeans_labels",
     "n_random_starts",
     "portfolio",
@@ -133,6 +134,13 @@ def soften(labels: Ints, n_experts: int, confidence: float = CONFIDENCE) -> Arra
     resp = np.full((n_experts, labels.size), (1.0 - confidence) / (n_experts - 1))
     resp[labels, np.arange(labels.size)] = confidence
     return resp
+
+
+def hardened(resp: Array) -> Array:
+    """Give each row wholly to its most probable expert."""
+    out = np.zeros_like(resp)
+    out[resp.argmax(axis=0), np.arange(resp.shape[1])] = 1.0
+    return out
 
 
 def kmeans_labels(points: Array, weight: Array, n_clusters: int) -> Ints:

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skmoe._protocols import has_fixed_law
 from skmoe._tree import Tree
 from skmoe.em._build import build_problem, carry_over, responsibilities, settle
 from skmoe.em._fused import FusedNode
 from skmoe.em._node import Node
 from skmoe.em._search import Run, begin, finish
-from skmoe.em._starts import Start
+from skmoe.em._starts import Start, hardened
 from skmoe.exceptions import CollapsedExpertWarning
 from skmoe.gates._tree import GateTree, single_gate
 
@@ -61,7 +62,8 @@ def tend(
     """
     # Less than one row's worth of responsibility is dead.
     row = min(1.0, float(weight.sum()) / weight.size)
-    dead = np.flatnonzero(best.mass < row)
+    learns = np.array([not has_fixed_law(expert) for _, expert in node.experts])
+    dead = np.flatnonzero((best.mass < row) & learns)
     gate = single_gate(node.gate)
     if dead.size == 0 or best.stopped or not options.prune:
         _announce_collapse(node)
@@ -71,10 +73,12 @@ def tend(
             node, gate.tree, best, dead, (X, y, weight, n_classes), fresh, options
         )
     reached = responsibilities(node, X, y, weight)
+    if options.algorithm == "cem":
+        reached = hardened(reached)
     resp = _shared_out(np.array(reached), weight, dead)
     shape = None if isinstance(gate, GateTree) else len(node.experts)
     tried, run = _refit(fresh(shape), resp, X, y, weight, n_classes, options)
-    if (run.mass >= row).all() and run.objective > best.objective:
+    if (run.mass[learns] >= row).all() and run.objective > best.objective:
         return tried, run
     names = [node.experts[k][0] for k in dead]
     rows = ", ".join(f"{best.mass[k]:.3g}" for k in dead)

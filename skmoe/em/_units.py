@@ -165,24 +165,42 @@ class UnitProblem(NodeProblem):
         """Return the log-likelihood and keep the responsibilities of the units."""
         self.n_passes += 1
         with in_pass(self.n_passes):
-            joint = self.joint()
+            joint = self.joint(contenders=True)
             if isinstance(self.balance, Capacity):
                 self._resp, log_lik = self.balance.assign(
                     joint, self.unit_weight, self.node.assign
                 )
+                log_lik = self._with_moved(joint, log_lik)
             else:
                 self._resp, log_lik = self.node.assign(joint)
         self.node.resp = self._of_rows(self._resp)
         return float(self.unit_weight @ log_lik)
 
-    def joint(self, *, conditional: bool = False) -> Array:
+    def _with_moved(self, joint: Array, log_lik: Array) -> Array:
+        """Evaluate the rows that a cap moved to experts which were not asked."""
+        pending = self.node.pending
+        if pending is None or not (moved := pending & (self._resp > 0)).any():
+            return log_lik
+        self.node.add_where(joint, moved, self.X, self.y)
+        return np.asarray(
+            np.where(
+                moved.any(axis=0),
+                joint[self._resp.argmax(0), np.arange(joint.shape[1])],
+                log_lik,
+            )
+        )
+
+    def joint(self, *, conditional: bool = False, contenders: bool = False) -> Array:
         """Return joint log densities of the units, (n_experts, n_units).
 
         Parameters
         ----------
         conditional : bool, default=False
             Leave out a gate's density of x.
+        contenders : bool, default=False
+            Leave out experts that cannot win a row, where assignments are hard.
         """
+        self.node.pending = None
         gate = self.node.gate
         log_gate = np.asarray(gate.log_joint(self.gate_rows)).T
         self._log_proba = log_gate
@@ -191,6 +209,8 @@ class UnitProblem(NodeProblem):
         if conditional:
             log_gate = self._log_proba
         if self._add_up is None:
+            if contenders and self.units.labelled is None:
+                return self.node.add_contenders(np.array(log_gate), self.X, self.y)
             return self._with_density(np.array(log_gate))
         density = self._with_density(np.zeros((log_gate.shape[0], self.weight.size)))
         return np.asarray(log_gate + (self._add_up.T @ density.T).T)

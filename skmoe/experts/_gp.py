@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.gaussian_process.kernels import ConstantKernel
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skmoe._sklearn import check_sample_weight
+from skmoe._sklearn import check_sample_weight, few_threads
 from skmoe.experts._gp_fit import (
     Hyperparameters,
     NoisePrior,
@@ -148,8 +148,9 @@ class GaussianProcessExpert(RegressorMixin, BaseEstimator):
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
         weight = check_sample_weight(sample_weight, X)
         y = np.asarray(y, dtype=np.float64)
-        self.prepare(X, y, weight)
-        self.m_step(X, y, weight)
+        with few_threads(X.shape[0]):
+            self.prepare(X, y, weight)
+            self.m_step(X, y, weight)
         self.finish()
         return self
 
@@ -169,7 +170,8 @@ class GaussianProcessExpert(RegressorMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
-        params = self.predict_params(X)
+        with few_threads(X.shape[0]):
+            params = self.predict_params(X)
         if return_std:
             return params[:, 0], np.sqrt(params[:, 1])
         return params[:, 0]

@@ -197,18 +197,22 @@ def _climb(template, starts, rows, inducing, prior, bounds, steps):
     """Return the highest point that L-BFGS reaches, and the gain over the first."""
     points = None if inducing is None else rows.points[inducing]
 
+    values = []
+
     def loss(vector):
-        return _loss(template.at(vector), rows, points, prior)
+        value, gradient = _loss(template.at(vector), rows, points, prior)
+        values.append(value)
+        return value, gradient
 
     options = {"maxiter": steps, "ftol": STEP_TOL}
-    before = least = loss(starts[0])[0]
-    best = starts[0]
+    best, least = starts[0], np.inf
     for start in starts:
         found = optimize.minimize(
             loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options
         )
         if found.fun < least:
             best, least = found.x, found.fun
+    before = values[0]  # L-BFGS begins at the first start
     return best, float(before - least) if np.isfinite(before) else np.inf
 
 

@@ -14,6 +14,8 @@ Burt, D. R., Rasmussen, C. E. and van der Wilk, M. (2020). Convergence of sparse
 variational inference in Gaussian processes regression. JMLR 21, section 4.
 """
 
+from functools import cached_property
+
 import numpy as np
 from scipy import linalg
 from sklearn.gaussian_process.kernels import ConstantKernel, Product, Sum
@@ -201,14 +203,19 @@ class SparseProcess:
             + log_normaliser(rows, noise)[0]
         )
 
+    @cached_property
+    def _explained(self):
+        """``I - B^-1``: which share of each direction the rows have settled."""
+        return np.eye(self.inner.shape[0]) - inverse_of(self.inner)
+
     def sensitivities(self):
         """Return the slopes of F in K_uf, in K_uu and in the diagonal of K_ff."""
-        inverse = inverse_of(self.inner)
-        size = inverse.shape[0]
+        explained = self._explained
         white = self._scaled - self._half.T @ self._coef
-        explained = np.eye(size) - inverse
-        to_cross = _upper(self.factor, explained @ self._half) * self._root
-        to_cross += np.outer(self.alpha, self._root * white)
+        # Small matrices first: one product as long as the rows.
+        to_cross = _upper(self.factor, explained) @ self._half
+        to_cross += np.outer(self.alpha, white)
+        to_cross *= self._root
         middle = self._excess - explained  # (I - B^-1) (B - I)
         inner = _upper(self.factor, _upper(self.factor, middle).T)
         to_inducing = -0.5 * (inner + np.outer(self.alpha, self.alpha))
@@ -217,9 +224,8 @@ class SparseProcess:
     def noise_slope(self, rows):
         """Return the slope of F in log s2."""
         white = self._scaled - self._half.T @ self._coef
-        explained = self.inner.shape[0] - np.trace(inverse_of(self.inner))
         gap = self._root**2 @ self._gap
-        fit = 0.5 * (white @ white + explained + gap)
+        fit = 0.5 * (white @ white + np.trace(self._explained) + gap)
         return fit + log_normaliser(rows, self.noise)[1]
 
     def predict(self, points):
@@ -249,7 +255,8 @@ class SparseProcess:
 
     def forget(self):
         """Drop what is as long as the training rows."""
-        for name in ("_root", "_half", "_scaled", "_gap", "_excess", "_coef"):
+        names = ("_root", "_half", "_scaled", "_gap", "_excess", "_coef", "_explained")
+        for name in names:
             self.__dict__.pop(name, None)
 
 

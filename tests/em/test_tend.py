@@ -53,6 +53,7 @@ def fitted(node, data, resp, max_iter=300):
 
 class Options:
     prune = True
+    algorithm = "em"
 
     def long_run(self, problem):
         return OPTIONS
