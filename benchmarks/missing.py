@@ -10,7 +10,7 @@ with what the training rows show. R2 or accuracy, and the log score in nats a ro
 the standardised response) where a model has one. All models see the same rows:
 
 - "mixture": the default mixture, which takes NaN: a gap takes its column's mean, and an
-  indicator says so;
+  indicator says so to the experts;
 - "gaussian_gate": the same experts under a Gaussian gate, which integrates gaps out;
 - "simple" and "iterative": the default mixture behind `SimpleImputer` and
   `IterativeImputer`; "simple_gaussian": the one with a Gaussian gate behind the former;

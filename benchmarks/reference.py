@@ -112,7 +112,11 @@ def run_case(case, folder, seeds):
     y = table[case["response"]]
     beside = {
         name: table[case[key]]
-        for name, key in (("offset", "offset"), ("trials", "trials"), ("groups", "group"))
+        for name, key in (
+            ("offset", "offset"),
+            ("trials", "trials"),
+            ("groups", "group"),
+        )
         if case[key]
     }
     slack = 0.05 if case["gate_separated"] else 1e-3

@@ -82,8 +82,7 @@ class Capacity:
     convex dual ``sum_i w_i logsumexp_k(joint_ik - price_k) + sum_k cap_k price_k``.
     EM then climbs that bound of the likelihood (Ganchev, K. et al. 2010. Posterior
     regularization for structured latent variable models. JMLR 11). Hard assignments
-    are filled in the order of how much a row loses with its second choice, so there
-    the ascent is not guaranteed.
+    are filled by deferred acceptance, so there the ascent is not guaranteed.
 
     Attributes
     ----------
@@ -171,12 +170,11 @@ def _filled(joint: Array, weight: Array, cap: float) -> Array:
     resp = np.zeros_like(joint)
     resp[choice, units] = ~homeless
     room = cap - resp @ weight
-    for i in np.flatnonzero(
-        homeless
-    ):  # weights that fit nowhere go where most room is left
-        k = int(room.argmax())
-        resp[k, i] = 1.0
-        room[k] -= weight[i]
+    # Weights that fit nowhere go where most room is left.
+    for i in np.flatnonzero(homeless):
+        roomiest = int(room.argmax())
+        resp[roomiest, i] = 1.0
+        room[roomiest] -= weight[i]
     return resp
 
 

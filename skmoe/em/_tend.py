@@ -72,9 +72,7 @@ def tend(
         return _prune(
             node, gate.tree, best, dead, (X, y, weight, n_classes), fresh, options
         )
-    reached = responsibilities(node, X, y, weight)
-    if options.algorithm == "cem":
-        reached = hardened(reached)
+    reached = _reached(node, X, y, weight, options.algorithm)
     resp = _shared_out(np.array(reached), weight, dead)
     shape = None if isinstance(gate, GateTree) else len(node.experts)
     tried, run = _refit(fresh(shape), resp, X, y, weight, n_classes, options)
@@ -102,6 +100,12 @@ def tend(
         stacklevel=5,
     )
     return _refit(fresh(alive.size), kept, X, y, weight, n_classes, options)
+
+
+def _reached(node: Node, X: Any, y: Array, weight: Array, algorithm: str) -> Array:
+    """Return responsibilities as the algorithm assigns them."""
+    resp = responsibilities(node, X, y, weight)
+    return hardened(resp) if algorithm == "cem" else resp
 
 
 def _prune(

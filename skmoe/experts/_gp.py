@@ -47,6 +47,7 @@ class GaussianProcessExpert(RegressorMixin, BaseEstimator):
 
     L-BFGS climbs it with the kernel's gradient, from where the last fit ended, in
     the first M-steps and then on a schedule; all others only solve for the weights.
+    Alone, the expert fits and predicts with one BLAS thread, as mixtures do.
 
     Since a Gaussian process interpolates, its responsibilities for the training
     rows come from their leave-one-out densities, in closed form; rows with the same
@@ -58,7 +59,7 @@ class GaussianProcessExpert(RegressorMixin, BaseEstimator):
     kernel : Kernel of `sklearn.gaussian_process.kernels`, default=None
         Without white noise, which is the expert's own. None:
         ``ConstantKernel() * Matern(nu=2.5)``, one length scale for all columns.
-    max_rows : int, default=500
+    max_rows : int, default=300
         Largest number of (inducing) rows in the algebra: a fit takes time in
         proportion to ``n_samples * max_rows ** 2``.
     refit_every : int, default=5
@@ -114,7 +115,7 @@ class GaussianProcessExpert(RegressorMixin, BaseEstimator):
         self,
         kernel=None,
         *,
-        max_rows=500,
+        max_rows=300,
         refit_every=5,
         n_restarts=1,
         standardize=True,

@@ -14,8 +14,8 @@ __all__ = ["Hyperparameters", "NoisePrior", "Schedule", "fit_process", "make_pro
 # Steps of L-BFGS: of a first fit, on the evidence and on the dearer bound, and of one
 # that starts from the last.
 FIRST_STEPS, SPARSE_STEPS, LATER_STEPS = 100, 20, 6
-# Relative gain at which they end.
-STEP_TOL = 1e-6
+# Relative gain at which they end: on the evidence, and on the bound.
+STEP_TOL, SPARSE_TOL = 1e-6, 1e-5
 # Restarts are spread over this part of the bounds round the start, in logs.
 REACH = np.log(30.0)
 # M-steps that each fit the hyperparameters, before the schedule begins.
@@ -178,8 +178,10 @@ def _lead(template, starts, rows, prior, max_rows, bounds):
     some = _sample(rows, max_rows)
     few = rows.take(some)
     near, _ = _climb(template, starts, few, None, prior, bounds, FIRST_STEPS)
-    pair = [starts[0], near]
-    return _climb(template, pair, rows, some, prior, bounds, LATER_STEPS)[0]
+    pair, inducing = [starts[0], near], rows.points[some]
+    losses = [_loss(template.at(vector), rows, inducing, prior)[0] for vector in pair]
+    higher = [pair[int(np.argmin(losses))]]
+    return _climb(template, higher, rows, some, prior, bounds, LATER_STEPS)[0]
 
 
 def _sample(rows, most):
@@ -195,8 +197,9 @@ def _sample(rows, most):
 
 def _climb(template, starts, rows, inducing, prior, bounds, steps):
     """Return the highest point that L-BFGS reaches, and the gain over the first."""
-    points = None if inducing is None else rows.points[inducing]
-
+    points, tol = None, STEP_TOL
+    if inducing is not None:
+        points, tol = rows.points[inducing], SPARSE_TOL
     values = []
 
     def loss(vector):
@@ -204,7 +207,7 @@ def _climb(template, starts, rows, inducing, prior, bounds, steps):
         values.append(value)
         return value, gradient
 
-    options = {"maxiter": steps, "ftol": STEP_TOL}
+    options = {"maxiter": steps, "ftol": tol}
     best, least = starts[0], np.inf
     for start in starts:
         found = optimize.minimize(

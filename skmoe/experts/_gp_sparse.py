@@ -18,7 +18,8 @@ from functools import cached_property
 
 import numpy as np
 from scipy import linalg
-from sklearn.gaussian_process.kernels import ConstantKernel, Product, Sum
+from scipy.spatial.distance import cdist
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, Product, Sum
 
 from skmoe.experts._gp_numerics import (
     cholesky,
@@ -92,8 +93,9 @@ def cross_gradient(kernel, one, other):
     """Return a kernel's matrix between two sets of points, and its derivatives.
 
     Kernels of scikit-learn give derivatives of square matrices only. Here sums,
-    products and constants are taken apart; what is left is differentiated by
-    central differences, which cost less than the square of stacked rows.
+    products and constants are taken apart, and the default's Matern kernel has its
+    closed form; what is left is differentiated by central differences, which cost
+    less than the square of stacked rows.
 
     Parameters
     ----------
@@ -113,10 +115,26 @@ def cross_gradient(kernel, one, other):
             return left + right, of_left + of_right
         changes = [change * right for change in of_left]
         return left * right, changes + [left * change for change in of_right]
+    if type(kernel) is Matern and kernel.nu == 2.5 and kernel.theta.shape == (1,):
+        return _matern_gradient(kernel, one, other)
     K = kernel(one, other)
     if type(kernel) is ConstantKernel:
         return K, [K] * kernel.theta.size
     return K, _differences(kernel, lambda moved: moved(one, other))
+
+
+def _matern_gradient(kernel, one, other):
+    """Return ``(1 + d + d^2/3) exp(-d)`` and its slope, d the scaled distance."""
+    distance = cdist(one, other)
+    distance *= np.sqrt(5.0) / np.ravel(kernel.length_scale)[0]
+    decay = np.exp(-distance)
+    linear = (1.0 + distance) * decay
+    square = np.square(distance, out=distance)
+    square /= 3.0
+    decay *= square
+    decay += linear
+    linear *= square
+    return decay, [linear]
 
 
 def _differences(kernel, evaluate):

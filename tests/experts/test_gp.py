@@ -18,11 +18,11 @@ from sklearn.gaussian_process.kernels import (
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from skmoe import MixtureOfExpertsRegressor
 from skmoe._protocols import Expert, Likelihood
 from skmoe.datasets import load_mcycle
-from skmoe.exceptions import ExpertError
 from skmoe.experts import GaussianProcessExpert, LinearExpert, _gp
 from tests._asserts import (
     assert_integrates_to_one,
@@ -128,8 +128,8 @@ class TestGaussianProcess(ExpertSuite):
 class TestSparseGaussianProcess(TestGaussianProcess):
     """The same with fewer inducing rows than rows."""
 
-    # The choice of inducing rows is the same; the bound is climbed with steps
-    # whose rounding is 1e-11 of the kernel.
+    # The choice of inducing rows is the same; the bound is climbed with the
+    # rounding of a jitter of 1e-8.
     weight_tol = 1e-5
 
     def make_expert(self):
@@ -265,6 +265,31 @@ def test_in_a_grid_search(rng):
 )
 def test_passes_the_checks_of_scikit_learn(estimator, check):
     check(estimator)
+
+
+def blas_threads():
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    return {pool["num_threads"] for pool in pools}
+
+
+@pytest.mark.parametrize("max_rows", [300, 10])
+def test_alone_it_fits_and_predicts_with_one_blas_thread(rng, max_rows):
+    """Two threads that wait for one another took ten times as long."""
+    seen = []
+
+    class Noted(RBF):
+        def __call__(self, X, Y=None, eval_gradient=False):
+            seen.append(blas_threads())
+            return super().__call__(X, Y, eval_gradient)
+
+    X, y = waves(rng, 30)
+    with threadpool_limits(2, user_api="blas"):
+        model = GaussianProcessExpert(Noted(), max_rows=max_rows).fit(X, y)
+        count = len(seen)
+        model.predict(X)
+        assert blas_threads() == {2}  # as before
+    assert 0 < count < len(seen)
+    assert all(threads == {1} for threads in seen)
 
 
 # -- inside EM: what it knows of the training rows ---------------------------------
@@ -484,8 +509,11 @@ def test_bad_parameters(rng, params, error, message):
 def test_several_outputs(rng):
     X, y = waves(rng)
     Y = np.column_stack([y, y])
-    with pytest.raises(ExpertError, match=r"one output, got y of shape \(80, 2\)"):
+    message = r"one output, got y of shape \(80, 2\)"
+    with pytest.raises(ValueError, match=message):
         MixtureOfExpertsRegressor(GaussianProcessExpert()).fit(X, Y)
+    with pytest.raises(ValueError, match=f"GaussianProcessExpert models {message}"):
+        GaussianProcessExpert().prepare(X, Y, np.ones(80))
     with pytest.raises(ValueError, match="y should be a 1d array"):
         GaussianProcessExpert().fit(X, Y)
 

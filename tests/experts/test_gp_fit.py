@@ -202,6 +202,51 @@ def test_sparse_fit_ends_near_the_exact_one(rng):
     assert best - 0.5 < process.evidence < best + 1e-3
 
 
+def test_sparse_fit_knows_no_large_matrix(rng):
+    """Time in proportion to n m^2: no square of more than m rows, few bounds."""
+    shapes = []
+
+    class Noted(RBF):
+        def __call__(self, X, Y=None, eval_gradient=False):
+            shapes.append((len(X), len(X if Y is None else Y)))
+            return super().__call__(X, Y, eval_gradient)
+
+    rows = waves(rng, 400)
+    start = Hyperparameters(Noted(1.0), np.log(0.2))
+    found, _ = fit_process(start, rows, PRIOR, 20, first=True, n_restarts=1)
+    make_process(found, rows, 20)
+    assert max(max(shape) for shape in shapes) == 400
+    assert max(min(shape) for shape in shapes) <= 20
+
+
+def test_sparse_fit_asks_for_few_bounds(rng, monkeypatch):
+    count, evaluate = [], _gp_fit.evaluate_sparse
+    monkeypatch.setattr(
+        _gp_fit, "evaluate_sparse", lambda *args: count.append(1) or evaluate(*args)
+    )
+    fit_process(START, waves(rng, 400), PRIOR, 30, first=True, n_restarts=1)
+    # Two to compare starts, 6 and 20 steps; a step rarely asks more than twice.
+    assert 5 < len(count) <= 2 + 2 * (_gp_fit.LATER_STEPS + _gp_fit.SPARSE_STEPS)
+
+
+def test_small_bound_finds_the_rough_function(rng):
+    """The better start must climb a little before inducing rows are chosen.
+
+    Chosen by the short waves that few rows alone suggest, they would all lie
+    apart and show nothing but noise.
+    """
+    points = np.random.default_rng(1).uniform(0, 10, size=(1000, 1))
+    target = np.sin(6 * points[:, 0] + points[:, 0] ** 2)
+    target += 0.1 * rng.normal(size=1000)
+    rows = WeightedRows((points - 5.0) / 2.9, target, np.ones(1000))
+    start = Hyperparameters(
+        ConstantKernel(1.0, (1e-3, 1e3)) * Matern(1.0, (0.05, 1e3), nu=2.5),
+        np.log(0.2),
+    )
+    found, _ = fit_process(start, rows, PRIOR, 100, first=True, n_restarts=1)
+    assert found.noise < 0.03
+
+
 def test_sample_follows_weights_and_responses(rng):
     rows = waves(rng, 400)
     heavy = WeightedRows(

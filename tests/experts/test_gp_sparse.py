@@ -7,7 +7,12 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, Ma
 
 from skmoe.experts._gp_numerics import ExactProcess
 from skmoe.experts._gp_rows import WeightedRows
-from skmoe.experts._gp_sparse import SparseProcess, choose_inducing, evaluate_sparse
+from skmoe.experts._gp_sparse import (
+    SparseProcess,
+    choose_inducing,
+    cross_gradient,
+    evaluate_sparse,
+)
 from tests._asserts import assert_gradient
 from tests.experts.test_gp_numerics import KERNEL, KERNELS, make_rows, with_weight
 
@@ -99,6 +104,29 @@ def test_gradient(rng, rows, kernel):
     gradient = evaluate_sparse(kernel, NOISE, rows, inducing)[1]
     assert gradient.shape == point.shape
     assert_gradient(value, gradient, point, rng)
+
+
+@pytest.mark.parametrize("length", [0.3, 4.0])
+@pytest.mark.parametrize("nu", [1.5, 2.5])
+def test_gradient_between_points_is_that_of_the_stacked_square(rng, length, nu):
+    """In closed form for the default's kernel, by differences for others."""
+    kernel = ConstantKernel(2.0) * Matern(length, nu=nu) + ConstantKernel(1.0, "fixed")
+    one, other = rng.normal(size=(4, 2)), rng.normal(size=(7, 2))
+    other[0] = one[0]  # a distance of zero
+    K, changes = cross_gradient(kernel, one, other)
+    square, slopes = kernel(np.vstack([one, other]), eval_gradient=True)
+    np.testing.assert_allclose(K, square[:4, 4:], rtol=1e-12)
+    expected = np.moveaxis(slopes[:4, 4:], 2, 0)
+    np.testing.assert_allclose(changes, expected, rtol=1e-7, atol=1e-9)
+
+
+def test_gradient_of_a_fixed_or_long_scale_has_its_own_length(rng):
+    one, other = rng.normal(size=(4, 2)), rng.normal(size=(7, 2))
+    for kernel, size in (
+        (Matern(1.0, "fixed", nu=2.5), 0),
+        (Matern([1, 2], nu=2.5), 2),
+    ):
+        assert len(cross_gradient(kernel, one, other)[1]) == size
 
 
 # -- weights -------------------------------------------------------------------
