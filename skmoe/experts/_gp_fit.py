@@ -173,7 +173,9 @@ def _lead(template, starts, rows, prior, max_rows, bounds):
     """Return where the climb of the bound shall begin.
 
     The evidence of some rows alone is many times cheaper to climb, and may lead
-    near the maximum of the bound of all rows; or it may not.
+    near the maximum of the bound of all rows; or it may not. From the better of its
+    end and the start some steps are taken with evenly drawn inducing rows: those
+    that the kernel chooses would hold on to waves too short for so few of them.
     """
     some = _sample(rows, max_rows)
     few = rows.take(some)
