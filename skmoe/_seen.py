@@ -8,7 +8,7 @@ from skmoe._expansion import takes_gaps as expansion_takes_gaps
 from skmoe.em._build import innermost_expert
 from skmoe.experts._adapter import EstimatorExpert
 from skmoe.experts._expanded import ExpandedExpert, has_protocol
-from skmoe.experts._known import ARGUMENTS
+from skmoe.experts._known import ARGUMENTS, check_known_array, named_columns
 from skmoe.gates._classifier import ClassifierGate
 from skmoe.gates._constant import ConstantGate
 
@@ -104,17 +104,10 @@ def _known(name, expert, resolve, given):
     """Return the known quantities of an expert, by name, as the plan calls them."""
     inner, found = innermost_expert(expert), {}
     owner = f"expert {name!r}"
-    for quantity, arguments in ARGUMENTS.items():
+    for quantity in ARGUMENTS:
         if not hasattr(inner, quantity):
             continue
-        named = [a for a in arguments if getattr(inner, a, None) is not None]
-        if len(named) + (quantity in given) > 1:
-            also = [*named, *(["an array"] if quantity in given else [])]
-            raise ValueError(
-                f"{owner}: the {quantity} is given {len(also)} times ({also}); give "
-                "it once."
-            )
-        for argument in named:
+        for argument in named_columns(inner, quantity, quantity in given, owner):
             kind = "log" if argument == "exposure" else "value"
             column = getattr(inner, argument)
             found[quantity] = (kind, resolve([column], f"{argument} of {owner}")[0])
@@ -152,21 +145,11 @@ def check_given(n_samples, **arrays):
     ValueError
         If one has the wrong length, or NaN or infinity in it.
     """
-    out = {}
-    for name, array in arrays.items():
-        if array is None:
-            continue
-        values = np.asarray(array, dtype=np.float64)
-        if values.shape != (n_samples,):
-            raise ValueError(
-                f"{name} must be of shape ({n_samples},), one number for each row of "
-                f"X, got shape {values.shape}."
-            )
-        if not np.isfinite(values).all():
-            row = int(np.flatnonzero(~np.isfinite(values))[0])
-            raise ValueError(f"{name} must be finite, got {values[row]} in row {row}.")
-        out[name] = values
-    return out
+    return {
+        name: check_known_array(name, array, n_samples)
+        for name, array in arrays.items()
+        if array is not None
+    }
 
 
 def check_known(plan, matrix, numbers=None):

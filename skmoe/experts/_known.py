@@ -3,7 +3,14 @@
 import numpy as np
 from scipy import sparse
 
-__all__ = ["ARGUMENTS", "append_known", "gather_known", "split_known"]
+__all__ = [
+    "ARGUMENTS",
+    "append_known",
+    "check_known_array",
+    "gather_known",
+    "named_columns",
+    "split_known",
+]
 
 # By the arguments of an expert that name a column of X for them.
 ARGUMENTS = {"offset": ("offset", "exposure"), "trials": ("trials",)}
@@ -32,18 +39,12 @@ def gather_known(expert, X, **given):
         column does not exist.
     """
     owner, known, named = type(expert).__name__, {}, []
-    for quantity, arguments in ARGUMENTS.items():
-        used = [a for a in arguments if getattr(expert, a, None) is not None]
+    for quantity in ARGUMENTS:
         array = given.get(quantity)
-        if len(used) + (array is not None) > 1:
-            also = [*used, *(["an array"] if array is not None else [])]
-            raise ValueError(
-                f"{owner}: the {quantity} is given {len(also)} times ({also}); give it "
-                "once."
-            )
         if array is not None:
-            known[quantity] = _checked(owner, quantity, array, X.shape[0])
-        for argument in used:
+            label = f"{owner}: {quantity}"
+            known[quantity] = check_known_array(label, array, X.shape[0])
+        for argument in named_columns(expert, quantity, array is not None, owner):
             j = _position(expert, argument, X.shape[1])
             values = _column(X, j)
             known[quantity] = _logs(owner, values) if argument == "exposure" else values
@@ -52,17 +53,51 @@ def gather_known(expert, X, **given):
     return (X[:, kept] if named else X), known
 
 
-def _checked(owner, quantity, array, n_samples):
+def named_columns(expert, quantity, has_array, owner):
+    """Return the arguments of an expert that name a column for a known quantity.
+
+    Parameters
+    ----------
+    expert : estimator
+    quantity : {"offset", "trials"}
+    has_array : bool
+        Whether it comes as an array, too.
+    owner : str
+        For the message.
+
+    Raises
+    ------
+    ValueError
+        If it is given more than once.
+    """
+    used = [a for a in ARGUMENTS[quantity] if getattr(expert, a, None) is not None]
+    also = [*used, "an array"] if has_array else used
+    if len(also) > 1:
+        raise ValueError(
+            f"{owner}: the {quantity} is given {len(also)} times ({also}); give it "
+            "once."
+        )
+    return used
+
+
+def check_known_array(label, array, n_samples):
+    """Return a known quantity as floats.
+
+    Raises
+    ------
+    ValueError
+        If it has the wrong length, or is not finite.
+    """
     values = np.asarray(array, dtype=np.float64)
     if values.shape != (n_samples,):
         raise ValueError(
-            f"{owner}: {quantity} must be of shape ({n_samples},), one number for each "
-            f"row of X, got shape {values.shape}."
+            f"{label} must be of shape ({n_samples},), one number for each row of X, "
+            f"got shape {values.shape}."
         )
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:
         raise ValueError(
-            f"{owner}: {quantity} must be finite, got {values[bad[0]]} in row {bad[0]}."
+            f"{label} must be finite, got {values[bad[0]]} in row {bad[0]}."
         )
     return values
 
