@@ -12,8 +12,8 @@ fit. Here the table goes in as it is, and the law says what a missing reading co
 # ---
 # A categorical column of a data frame becomes one indicator for each category, for
 # gate and experts alike. A gap (NaN) in a column of numbers takes the mean of the
-# column, and an indicator says that it was a gap. So every row can be used, in
-# ``fit`` and in ``predict``.
+# column, and an indicator tells the experts that it was a gap. So every row can be
+# used, in ``fit`` and in ``predict``.
 
 import matplotlib.pyplot as plt
 import numpy as np
