@@ -9,6 +9,7 @@ from skmoe._arguments import check_finite
 from skmoe._coding import code_table
 from skmoe._seen import check_given, check_known
 from skmoe._sklearn import check_same_namespace, check_sample_weight
+from skmoe._wording import seen_names
 from skmoe._xp import like, to_numpy
 from skmoe.em._build import gate_columns
 from skmoe.em._law import law
@@ -19,11 +20,6 @@ __all__ = ["GATE_ALONE", "FittedMixture"]
 
 # In place of known quantities, which gates do not see.
 GATE_ALONE = {"offset": None}
-
-
-def seen_positions(columns, names):
-    """Return columns as positions; all for None."""
-    return range(len(names)) if columns is None else columns
 
 
 class FittedMixture:
@@ -114,17 +110,16 @@ class FittedMixture:
         check_is_fitted(self, "node_")
         names = self._plan.engine_names()
         if part == "gate":
-            return [names[j] for j in seen_positions(gate_columns(self.node_), names)]
-        known = dict(enumerate(self.expert_names_)) | {
-            name: name for name in self.expert_names_
-        }
-        if part not in known:
+            return seen_names(names, gate_columns(self.node_))
+        experts = self.expert_names_
+        if part in experts:
+            part = experts.index(part)
+        if part not in range(len(experts)):
             raise ValueError(
-                f'part must be "gate", or the name or position of an expert: '
-                f"{self.expert_names_}, got {part!r}."
+                'part must be "gate", or the name or position of an expert: '
+                f"{experts}, got {part!r}."
             )
-        k = self.expert_names_.index(known[part])
-        return [names[j] for j in seen_positions(self.node_.columns[k], names)]
+        return seen_names(names, self.node_.columns[part])
 
     def predict_experts(self, X, *, offset=None, trials=None):
         """Return what each expert predicts.

@@ -21,7 +21,7 @@ def takes_gaps(part):
     Parts that have the protocol themselves see gaps filled, with an indicator;
     others must take NaN.
     """
-    last = part.steps[-1][1] if isinstance(part, Pipeline) else part
+    last = _last_step(part)
     own = has_protocol(last) or hasattr(last, "log_joint")
     own = own and not isinstance(last, EstimatorExpert)
     return own or bool(get_tags(part).input_tags.allow_nan)
@@ -32,11 +32,16 @@ def takes_outputs(part):
 
     Estimators that take one are fitted to each output.
     """
-    last = part.steps[-1][1] if isinstance(part, Pipeline) else part
+    last = _last_step(part)
     if last is None:
         return True  # the default, a linear expert
     native = has_protocol(last) or hasattr(last, "_leaf_estimators")
     return not native or bool(get_tags(last).target_tags.multi_output)
+
+
+def _last_step(part):
+    """Return what predicts in a pipeline; any other part itself."""
+    return part.steps[-1][1] if isinstance(part, Pipeline) else part
 
 
 def _allows_nan(part):

@@ -154,16 +154,16 @@ def _one_output(model, y):
     ValueError
         If there are several.
     """
-    if np.ndim(y) < 2 or get_tags(model).target_tags.multi_output:
+    if np.ndim(y) < 2 or not is_regressor(model):
         return y
-    if y.shape[1] == 1 and is_regressor(model):
-        return y[:, 0]
-    if is_regressor(model):
+    if get_tags(model).target_tags.multi_output:
+        return y
+    if y.shape[1] != 1:
         raise ValueError(
             f"an expert models one output, got y of shape {y.shape}: fit one mixture "
             "for each output, or use LinearExpert."
         )
-    return y
+    return y[:, 0]
 
 
 def check_support(node, X, y, rows):

@@ -45,9 +45,9 @@ FLOORS = {
         "em._stack em._tend em._fit em._grow em"
     ],
     4: [
-        "_columns _arguments _coding _seen _callbacks _training _fitted _composition "
-        "_tree_arguments _nodes _targets _base _wording _tree_text _explain _hard_tree "
-        "_hierarchy mixture hierarchy _out_of_bag _forest forest"
+        "_wording _columns _arguments _coding _seen _callbacks _training _fitted "
+        "_composition _tree_arguments _nodes _targets _base _tree_text _explain "
+        "_hard_tree _hierarchy mixture hierarchy _out_of_bag _forest forest"
     ],
     5: ["inspection._tree_page inspection._tree_drawing inspection._tree inspection"],
     6: ["skmoe"],

@@ -86,9 +86,13 @@ def _has_own_kernel(kind: type) -> bool:
 
 
 def informed_expert(expert: Any) -> Any:
-    """Return the innermost expert, told what is known before it is prepared."""
+    """Return the innermost expert, which knows its known columns, to be read only.
+
+    Before `prepare` it is a copy: what the user gave is not written to.
+    """
     inner = innermost_expert(expert)
     if inner is not expert and expert.known:
+        inner = copy.copy(inner)
         inner.known = expert.known
     return inner
 

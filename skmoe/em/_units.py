@@ -9,8 +9,8 @@ Gruen, B. and Leisch, F. 2008. FlexMix version 2. J. Stat. Softw. 28),
 and the gate is asked at the weighted mean z_g of the group's rows. A row without a
 response has no density: its responsibilities are the gate's, and only a gate that
 models x learns from it (Miller, D. and Uyar, H. 1997. A mixture of experts classifier
-with learning based on both labelled and unlabelled data. NIPS 9). `Balance` keeps
-experts from starving.
+with learning based on both labelled and unlabelled data. NIPS 9). `UsagePrior` and
+`Capacity` keep experts from starving.
 """
 
 import copy
@@ -182,13 +182,8 @@ class UnitProblem(NodeProblem):
         if pending is None or not (moved := pending & (self._resp > 0)).any():
             return log_lik
         self.node.add_where(joint, moved, self.X, self.y)
-        return np.asarray(
-            np.where(
-                moved.any(axis=0),
-                joint[self._resp.argmax(0), np.arange(joint.shape[1])],
-                log_lik,
-            )
-        )
+        chosen = joint[self._resp.argmax(axis=0), np.arange(joint.shape[1])]
+        return np.asarray(np.where(moved.any(axis=0), chosen, log_lik))
 
     def joint(self, *, conditional: bool = False, contenders: bool = False) -> Array:
         """Return joint log densities of the units, (n_experts, n_units).
@@ -202,12 +197,9 @@ class UnitProblem(NodeProblem):
         """
         self.node.pending = None
         gate = self.node.gate
-        log_gate = np.asarray(gate.log_joint(self.gate_rows)).T
-        self._log_proba = log_gate
-        if conditional or isinstance(self.balance, UsagePrior):
-            self._log_proba = np.asarray(gate.log_proba(self.gate_rows)).T
-        if conditional:
-            log_gate = self._log_proba
+        # A prior on usage is for gates that model no x: both are the same there.
+        ask = gate.log_proba if conditional else gate.log_joint
+        self._log_proba = log_gate = np.asarray(ask(self.gate_rows)).T
         if self._add_up is None:
             if contenders and self.units.labelled is None:
                 return self.node.add_contenders(np.array(log_gate), self.X, self.y)

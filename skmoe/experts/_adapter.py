@@ -17,6 +17,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
+from skmoe._expansion import split_last
 from skmoe._sklearn import check_sample_weight
 from skmoe.experts._adapted import AdaptedExpert, check_predictor, wraps_classifier
 from skmoe.experts._expanded import ExpandedExpert, has_protocol
@@ -267,13 +268,10 @@ def as_expert(estimator):
     if has_protocol(estimator):
         return estimator
     # A subclass of Pipeline may do more with its steps than to call them in turn.
-    steps = estimator.steps if type(estimator) is Pipeline else []
-    if steps and has_protocol(steps[-1][1]):
-        *front, (_, expert) = steps
-        if not front:
-            return expert
-        alone = len(front) == 1 and hasattr(front[0][1], "transform")
-        return ExpandedExpert(front[0][1] if alone else estimator[:-1], expert)
+    is_pipeline = type(estimator) is Pipeline and estimator.steps
+    if is_pipeline and has_protocol(estimator.steps[-1][1]):
+        front, expert = split_last(estimator)
+        return expert if front is None else ExpandedExpert(front, expert)
     check_predictor(estimator)
     return EstimatorExpert(estimator)
 
