@@ -192,12 +192,16 @@ def _settle(problem: Problem, monitor: Monitor) -> bool:
 def _ascend(
     problem: Problem, monitor: Monitor, max_iter: int, finish_gain: float
 ) -> None:
-    """Run plain EM until it converges, or gains less than finish_gain a pass."""
+    """Run plain EM until it converges, or gains less than finish_gain a pass.
+
+    A finish_gain of 0 says that no finish follows: convergence alone ends the run,
+    not a fall by rounding before there are passes enough to tell.
+    """
     while _settle(problem, monitor) and not _done(monitor, max_iter):
         if monitor.negligible(monitor.expected_gain()):
             monitor.converged = finish_gain == 0.0
             return
-        if monitor.gain() < finish_gain:
+        if finish_gain > 0.0 and monitor.gain() < finish_gain:
             return
         problem.m_step()
 

@@ -4,7 +4,7 @@ import numpy as np
 from scipy import special
 
 from skmoe.experts._families import MAX_ETA, Family, log_mean_rate
-from skmoe.experts._special import log_rising
+from skmoe.experts._special import log_rising, psi_rising, trigamma_rising
 
 __all__ = ["BinomialFamily", "NegativeBinomialFamily", "PoissonFamily"]
 
@@ -149,11 +149,11 @@ class NegativeBinomialFamily(Family):
         np.multiply(weight, share, out=score_rows[0])
         np.multiply(score_rows[0], mean, out=gram_rows[0])
         score_rows[0] *= residual
-        first = _of_counts(_psi_rising, target, theta)
+        first = _of_counts(psi_rising, target, theta)
         first -= log_ratio
         residual *= inverse
         first -= residual
-        second = _of_counts(_trigamma_rising, target, theta)
+        second = _of_counts(trigamma_rising, target, theta)
         mean_share = mean * inverse
         second += mean_share / theta
         residual *= inverse
@@ -168,15 +168,6 @@ class NegativeBinomialFamily(Family):
         curvature = np.abs(theta * theta * sums[:, 1] + slope)
         curvature = np.maximum(curvature, 1e-9 * mass)
         return slope[:, None], curvature[:, None, None]
-
-
-def _psi_rising(y, theta):
-    return special.psi(y + theta) - special.psi(theta)
-
-
-def _trigamma_rising(y, theta):
-    # The Hurwitz zeta function: polygamma(1, x) without its overhead.
-    return special.zeta(2.0, y + theta) - special.zeta(2.0, theta)
 
 
 def _of_counts(function, target, theta):

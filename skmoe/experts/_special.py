@@ -3,7 +3,14 @@
 import numpy as np
 from scipy import special
 
-__all__ = ["gamma_entropy", "gamma_surplus", "log_rising", "stirling_rest"]
+__all__ = [
+    "gamma_entropy",
+    "gamma_surplus",
+    "log_rising",
+    "psi_rising",
+    "stirling_rest",
+    "trigamma_rising",
+]
 
 # From here on a few terms of Stirling's series are exact in double precision.
 LARGE = 30.0
@@ -31,6 +38,49 @@ def log_rising(y, size):
         return smooth
     plain = special.gammaln(y + size) - special.gammaln(size) - y * np.log(size)
     return np.where(size >= LARGE, smooth, plain)
+
+
+def psi_rising(y, size):
+    """Return ``psi(y + size) - psi(size)``: y / size plus the slope of `log_rising`.
+
+    Of the two terms, which grow like ``log(size)``, y / size is left.
+    """
+    y, size = np.broadcast_arrays(np.asarray(y, float), np.asarray(size, float))
+    large = np.maximum(size, LARGE)
+    smooth = np.log1p(y / large) + _psi_rest(y + large) - _psi_rest(large)
+    if (size >= LARGE).all():
+        return smooth
+    plain = special.psi(y + size) - special.psi(size)
+    return np.where(size >= LARGE, smooth, plain)
+
+
+def trigamma_rising(y, size):
+    """Return ``psi'(y + size) - psi'(size)``, the derivative of `psi_rising`."""
+    y, size = np.broadcast_arrays(np.asarray(y, float), np.asarray(size, float))
+    large = np.maximum(size, LARGE)
+    smooth = _trigamma_rest(y + large) - _trigamma_rest(large)
+    smooth -= y / (large * (y + large))
+    if (size >= LARGE).all():
+        return smooth
+    # The Hurwitz zeta function: polygamma(1, x) without its overhead.
+    plain = special.zeta(2.0, y + size) - special.zeta(2.0, size)
+    return np.where(size >= LARGE, smooth, plain)
+
+
+def _psi_rest(x):
+    """Return ``psi(x) - log x`` for large x."""
+    inverse = 1.0 / x
+    square = inverse * inverse
+    tail = 1.0 / 12.0 - square * (1.0 / 120.0 - square * (1.0 / 252.0 - square / 240.0))
+    return -inverse * (0.5 + inverse * tail)
+
+
+def _trigamma_rest(x):
+    """Return ``psi'(x) - 1 / x`` for large x."""
+    inverse = 1.0 / x
+    square = inverse * inverse
+    tail = 1.0 / 6.0 - square * (1.0 / 30.0 - square * (1.0 / 42.0 - square / 30.0))
+    return square * (0.5 + inverse * tail)
 
 
 def gamma_entropy(shape):

@@ -304,7 +304,10 @@ def test_gate_and_responsibilities_of_the_plain_fit(name):
     node = make_node(**HANDED[name])
     found = _coarse_start(plain_node(node), *rows, make_options())
     expected, begun = by_hand(plain_node(node), rows, make_options())
-    np.testing.assert_array_equal(found.gate_parameters, expected.gate.parameters)
+    # The same passes over arrays laid out anew: sums may take another order.
+    np.testing.assert_allclose(
+        found.gate_parameters, expected.gate.parameters, rtol=1e-11, atol=1e-11
+    )
     np.testing.assert_allclose(found.resp, expected.responsibilities(), atol=1e-12)
     assert found.name == "tree"
     # Rows follow the gate and their responses, no longer the tree of the start.

@@ -104,6 +104,28 @@ def test_plain_em_stops_by_aitken(rate):
     assert monitor.n_passes < 5000
 
 
+class Flat(Hill):
+    """At its top from the start: all that is left to see is rounding."""
+
+    def __init__(self, rounding):
+        super().__init__([1.0])
+        self.rounding = rounding
+
+    def height(self, x):
+        return super().height(x) + self.rounding[(len(self.seen) - 1) % 4]
+
+
+@pytest.mark.parametrize("acceleration", [None, "squarem"])
+@pytest.mark.parametrize("sign", [-1.0, 0.0, 1.0])
+def test_a_run_that_starts_at_the_top_has_converged(sign, acceleration):
+    """Whichever way the last digit of its second pass falls."""
+    problem = Flat(sign * 1e-16 * np.array([0.0, 2.0, 3.0, 1.0]))
+    monitor = Monitor(1e-8, problem.total_weight)
+    climb(problem, monitor, 100, acceleration)
+    assert monitor.converged
+    assert monitor.n_passes < 6
+
+
 @pytest.mark.parametrize("acceleration", ["squarem", "auto", "quasi-newton"])
 def test_without_a_gradient_squarem_is_used(acceleration):
     problem = Hill([0.99, 0.9, 0.5])
