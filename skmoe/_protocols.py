@@ -46,16 +46,19 @@ an M-step in every pass of EM. It must keep what it learned between calls
 (warm start) and must be picklable.
 """
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 __all__ = [
+    "Differentiable",
     "Expert",
     "Gate",
     "Likelihood",
     "Parametric",
     "PoolsDispersion",
+    "RowDerivatives",
     "has_fixed_law",
     "is_parametric",
+    "pools_dispersion",
 ]
 
 Array = Any
@@ -203,8 +206,10 @@ def is_parametric(part: Any) -> bool:
     """Return whether a part's state is one free vector.
 
     A composite part may have the attribute and still say ``parametric = False``.
+    Before it is prepared a part has none: from Python 3.12 on ``isinstance`` looks at
+    the class alone.
     """
-    return isinstance(part, Parametric) and getattr(part, "parametric", True)
+    return hasattr(part, "parameters") and getattr(part, "parametric", True)
 
 
 def has_fixed_law(part: Any) -> bool:
@@ -226,3 +231,52 @@ class PoolsDispersion(Protocol):
     scatter: Array
     mass: float
     dispersion: Array
+
+
+def pools_dispersion(part: Any) -> bool:
+    """Return whether a fitted expert's dispersion can be tied to its siblings'."""
+    return all(hasattr(part, name) for name in ("scatter", "mass", "dispersion"))
+
+
+class RowDerivatives(NamedTuple):
+    """Derivatives of each row's log density, in what it depends on locally.
+
+    An expert with linear predictors ``eta_l = b_l' z`` and shapes s has
+    ``n_local = n_predictors + n_shapes`` local coordinates, predictors first. Its
+    parameters are, in this order, the coefficients b_l of each predictor on the
+    columns of the design, then the shapes.
+
+    Attributes
+    ----------
+    design : array of shape (n_samples, n_columns)
+        The standardised columns z, the intercept first.
+    gradient : array of shape (n_samples, n_local)
+    curvature : array of shape (n_samples, n_local, n_local)
+        Second derivatives, or what is expected of them where there are none.
+    n_predictors : int
+    """
+
+    design: Array
+    gradient: Array
+    curvature: Array
+    n_predictors: int
+
+
+@runtime_checkable
+class Differentiable(Protocol):
+    """An expert whose standard errors can be computed; see `RowDerivatives`.
+
+    The parameters that are meant are those of `coefficient_vector`.
+    """
+
+    def coefficient_vector(self) -> Array:
+        """Return coefficients and shapes as one vector."""
+
+    def row_derivatives(self, X: Array, y: Array) -> RowDerivatives:
+        """Return derivatives at the current parameters; zero where y cannot occur."""
+
+    def penalty_curvature(self) -> Array:
+        """Return second derivatives of `penalty` in the parameters."""
+
+    def coefficient_map(self) -> Any:
+        """Return what the parameters mean; see `skmoe._terms.CoefficientMap`."""

@@ -1,7 +1,7 @@
 """The training rows: read, checked, coded, and laid out for the engine."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -19,7 +19,29 @@ from skmoe.em._node import take_columns
 from skmoe.em._units import Units, group_codes
 from skmoe.gates._tree import GateTree, is_generative
 
-__all__ = ["TrainingRows", "check_support", "read_training_rows"]
+__all__ = ["FittedRows", "TrainingRows", "check_support", "read_training_rows"]
+
+
+class FittedRows(NamedTuple):
+    """The rows that a mixture was fitted to, as the engine has them.
+
+    Kept, by reference and not in pickles, so that ``summary()`` and ``diagnose()``
+    need no arguments.
+
+    Attributes
+    ----------
+    X : array of shape (n_samples, n_engine_columns)
+    y : array
+        Responses, or codes of classes; placeholders where there is none.
+    weight : array of shape (n_samples,)
+        All positive.
+    units : Units or None
+    """
+
+    X: Any
+    y: Any
+    weight: Any
+    units: Units | None
 
 
 @dataclass

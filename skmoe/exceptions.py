@@ -2,7 +2,12 @@
 
 from sklearn.exceptions import ConvergenceWarning
 
-__all__ = ["CollapsedExpertWarning", "ExpertError", "NonMonotoneWarning"]
+__all__ = [
+    "CollapsedExpertWarning",
+    "ExpertError",
+    "NonMonotoneWarning",
+    "UnidentifiedWarning",
+]
 
 
 class CollapsedExpertWarning(ConvergenceWarning):
@@ -11,6 +16,10 @@ class CollapsedExpertWarning(ConvergenceWarning):
 
 class NonMonotoneWarning(ConvergenceWarning):
     """Warn that EM with exact M-steps lowered its objective: a numerical fault."""
+
+
+class UnidentifiedWarning(UserWarning):
+    """Warn that the rows do not tell some coefficients: they have no standard error."""
 
 
 class ExpertError(RuntimeError):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
 
-from skmoe._protocols import Expert, Gate, PoolsDispersion
+from skmoe._protocols import Expert, Gate, pools_dispersion
 from skmoe.exceptions import ExpertError
 
 __all__ = [
@@ -308,7 +308,7 @@ class Node:
         experts = [expert for _, expert in self.experts]
         if all(expert.dispersion is None for expert in experts):
             return  # nothing to tie
-        loose = [name for name, e in self.experts if not isinstance(e, PoolsDispersion)]
+        loose = [name for name, e in self.experts if not pools_dispersion(e)]
         if loose:
             raise ExpertError(
                 f"shared_dispersion=True: the dispersions of experts {loose} cannot be "

@@ -119,13 +119,13 @@ class UnitProblem(NodeProblem):
         if units.labelled is not None:
             self.expert_weight = weight * units.labelled
         gate_rows = take_columns(X, node.gate_columns)
-        self.unit_weight, self._add_up = weight, None
+        self.unit_weight, self.add_up = weight, None
         if units.group is not None:
             # Rows within a group count by their weight; the group counts once.
             shape = (weight.size, int(units.group.max()) + 1)
             rows = np.arange(weight.size)
-            self._add_up = sparse.csr_array((weight, (rows, units.group)), shape=shape)
-            gate_rows = _means(self._add_up, gate_rows)
+            self.add_up = sparse.csr_array((weight, (rows, units.group)), shape=shape)
+            gate_rows = _means(self.add_up, gate_rows)
             self.unit_weight = np.ones(shape[1])
         self.gate_rows = gate_rows
         self.balance = copy.copy(units.balance)
@@ -200,12 +200,12 @@ class UnitProblem(NodeProblem):
         # A prior on usage is for gates that model no x: both are the same there.
         ask = gate.log_proba if conditional else gate.log_joint
         self._log_proba = log_gate = np.asarray(ask(self.gate_rows)).T
-        if self._add_up is None:
+        if self.add_up is None:
             if contenders and self.units.labelled is None:
                 return self.node.add_contenders(np.array(log_gate), self.X, self.y)
             return self._with_density(np.array(log_gate))
         density = self._with_density(np.zeros((log_gate.shape[0], self.weight.size)))
-        return np.asarray(log_gate + (self._add_up.T @ density.T).T)
+        return np.asarray(log_gate + (self.add_up.T @ density.T).T)
 
     def _with_density(self, start: Array) -> Array:
         """Add the experts' log densities; unlabelled rows have none."""
@@ -259,9 +259,9 @@ class UnitProblem(NodeProblem):
 
     def _of_units(self, resp: Array) -> Array:
         """Return mean responsibilities of the groups, for a start from rows."""
-        if self._add_up is None:
+        if self.add_up is None:
             return resp
-        sums = np.asarray((self._add_up.T @ resp.T).T)
+        sums = np.asarray((self.add_up.T @ resp.T).T)
         return np.asarray(sums / sums.sum(axis=0))
 
 

@@ -21,6 +21,7 @@ from skmoe.likelihoods import Categorical
 __all__ = [
     "Contributions",
     "LinearForm",
+    "column_sources",
     "contributions_of",
     "expanded_contributions",
     "form_on",
@@ -29,6 +30,7 @@ __all__ = [
     "linear_form",
     "linear_inner",
     "response_contributions",
+    "transformed_columns",
 ]
 
 Array = NDArray[np.float64]
@@ -225,11 +227,11 @@ def expanded_contributions(expert: Any, X: Any) -> Contributions:
     contributions : Contributions
     """
     inner = contributions_of(expert.native, expert.expand(X))
-    source = _sources([expert.transformer_], X.shape[1], inner.parts.shape[1])
+    source = column_sources([expert.transformer_], X.shape[1], inner.parts.shape[1])
     return inner.gathered(source, X.shape[1])
 
 
-def _sources(steps: list[Any], n_features: int, n_out: int) -> NDArray[np.intp]:
+def column_sources(steps: list[Any], n_features: int, n_out: int) -> NDArray[np.intp]:
     """Return the column that each transformed one comes from, -1 for no single one.
 
     The steps name their outputs after their inputs: numbers in angle brackets are
@@ -291,7 +293,7 @@ def linear_inner(
     if inner is None:
         return None
     try:
-        seen = _transformed(steps, X)
+        seen = transformed_columns(steps, X)
     except (TypeError, ValueError):
         return None  # a model of words, or of missing values
     raw = predicted()
@@ -336,14 +338,16 @@ def inner_contributions(expert: Any, X: Any) -> Contributions:
         found = _all_rest(expert, X)
         constant = expert.estimator_ is None  # for want of rows
         return found.constant() if constant else found
-    seen = _transformed(inner.steps, X)
+    seen = transformed_columns(inner.steps, X)
     found = inner.form.contributions(seen)
     value = found.baseline + found.parts.sum(axis=1)
     rest = expert.predict_params(X) - value
     if isinstance(expert.likelihood, Categorical):  # logits have no level
         rest = rest - rest.mean(axis=1, keepdims=True)
     found = found._replace(rest=rest)
-    return found.gathered(_sources(inner.steps, X.shape[1], seen.shape[1]), X.shape[1])
+    return found.gathered(
+        column_sources(inner.steps, X.shape[1], seen.shape[1]), X.shape[1]
+    )
 
 
 def _split(model: Any) -> tuple[list[Any], Any]:
@@ -362,7 +366,7 @@ def _split(model: Any) -> tuple[list[Any], Any]:
             return steps, model
 
 
-def _transformed(steps: list[Any], X: Any) -> Any:
+def transformed_columns(steps: list[Any], X: Any) -> Any:
     for step in steps:
         X = step.transform(X)
     return check_array(

@@ -22,6 +22,8 @@ class Family:
     n_target_rows : int
         Rows of ``target(y)``, without the offset.
     n_predictors : int
+    predictor_names : tuple of str
+        What a printout calls the predictors; the first, of the mean, needs no name.
     shape_names : tuple of str
         The unconstrained shapes of an expert, in order.
     n_sums : int
@@ -36,6 +38,7 @@ class Family:
 
     n_target_rows = 1
     n_predictors = 1
+    predictor_names: tuple[str, ...] = ("",)
     shape_names: tuple[str, ...] = ()
     n_sums = 0
     max_step = np.array([2.0])

@@ -17,11 +17,14 @@ from skmoe.experts._glm_kernel import GlmKernel
 from skmoe.experts._glm_prior import GlmPrior
 from skmoe.experts._known import append_known, gather_known, split_known
 from skmoe.experts._newton import NewtonSteps
+from skmoe.experts._row_derivatives import PredictorDerivatives
 
 __all__ = ["GlmExpert", "LinearPredictorExpert"]
 
 
-class LinearPredictorExpert(NewtonSteps, RegressorMixin, BaseEstimator):
+class LinearPredictorExpert(
+    PredictorDerivatives, NewtonSteps, RegressorMixin, BaseEstimator
+):
     """An expert whose parameters are functions of linear predictors.
 
     A subclass names its ``likelihood``, makes its ``_family()``, and says in

@@ -103,6 +103,36 @@ class GlmPrior:
             site += self.pseudo.information(self.pseudo.site(coef, shapes))
         return ridge, matrices
 
+    def curvature(self, coef, shapes):
+        """Return the exact second derivatives of one expert's log prior.
+
+        Parameters
+        ----------
+        coef : array of shape (n_predictors, n_columns)
+        shapes : array of shape (n_shapes,)
+
+        Returns
+        -------
+        curvature : array of shape (n_parameters, n_parameters)
+            Coefficients predictor by predictor, then shapes.
+        """
+        ridge = self._ridges(shapes[None])[0]
+        pull = ridge[0] * (coef[0] - self.anchor[0])
+        n_coef, p = coef.size, coef.shape[1]
+        out = np.zeros((n_coef + shapes.size, n_coef + shapes.size))
+        out[:n_coef, :n_coef] = -np.diag(ridge.ravel())
+        out[:p, n_coef:] = np.outer(pull, self.unit_power)
+        out[n_coef:, :p] = out[:p, n_coef:].T
+        quadratic = float(pull @ (coef[0] - self.anchor[0]))
+        outer = np.outer(self.unit_power, self.unit_power)
+        out[n_coef:, n_coef:] = -0.5 * quadratic * outer
+        if self.pseudo is not None:
+            at = self.pseudo.predictor
+            at = n_coef if at is None else at * p
+            site = self.pseudo.site(coef[None], shapes[None])
+            out[at, at] += float(self.pseudo.curvature(site)[0])
+        return out
+
 
 class ScalePseudoRows:
     """Rows of a known residual: an inverse-gamma prior on a scale.
@@ -145,6 +175,10 @@ class ScalePseudoRows:
         """Return its derivative."""
         return self.factor * self.rows * (self.size * np.exp(-log_scale) - 1.0)
 
+    def curvature(self, log_scale):
+        """Return its second derivative."""
+        return -self.factor * self.rows * self.size * np.exp(-log_scale)
+
     def information(self, log_scale):
         """Return its curvature; no less than what is expected of such rows."""
         curvature = np.maximum(self.size * np.exp(-log_scale), 1.0)
@@ -182,6 +216,10 @@ class GammaPseudoRows:
         shape = np.exp(log_shape)
         surplus = shape * (np.log(shape) - special.psi(shape))
         return self.rows * (surplus - shape * self.half_deviance)
+
+    def curvature(self, log_shape):
+        """Return its second derivative."""
+        return self.gradient(log_shape) - self.information(log_shape)
 
     def information(self, log_shape):
         """Return what is expected of its curvature."""

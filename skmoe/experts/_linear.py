@@ -10,12 +10,15 @@ from skmoe._blocks import Design, half_products, row_blocks
 from skmoe._sklearn import check_sample_weight
 from skmoe.experts._contributions import linear_contributions
 from skmoe.experts._linear_kernel import LinearKernel, LinearPrior
+from skmoe.experts._row_derivatives import GaussianDerivatives
 from skmoe.likelihoods import Gaussian
 
 __all__ = ["LinearExpert"]
 
 
-class LinearExpert(MultiOutputMixin, RegressorMixin, BaseEstimator):
+class LinearExpert(
+    GaussianDerivatives, MultiOutputMixin, RegressorMixin, BaseEstimator
+):
     """Linear regression with Gaussian noise, fitted by weighted least squares.
 
     ``p(y | x) = N(y; B z, S)`` with z the columns standardised by their weighted

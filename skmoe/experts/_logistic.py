@@ -13,12 +13,13 @@ from skmoe._sklearn import check_sample_weight
 from skmoe.experts._contributions import linear_contributions
 from skmoe.experts._logistic_kernel import LogisticKernel
 from skmoe.experts._newton import NewtonSteps
+from skmoe.experts._row_derivatives import LogitDerivatives
 from skmoe.likelihoods import Categorical
 
 __all__ = ["LogisticExpert"]
 
 
-class LogisticExpert(NewtonSteps, ClassifierMixin, BaseEstimator):
+class LogisticExpert(LogitDerivatives, NewtonSteps, ClassifierMixin, BaseEstimator):
     """Multinomial logistic regression, fitted by weighted damped Newton steps.
 
     ``p(c | x) = exp(b_c' z) / sum_d exp(b_d' z)`` with z the columns standardised

@@ -279,6 +279,7 @@ class HeteroscedasticFamily(Family):
     """
 
     n_predictors = 2
+    predictor_names = ("", "log variance")
     max_step = np.array([np.inf, 2.0])
 
     def __init__(self, least=-MAX_ETA):
