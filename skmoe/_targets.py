@@ -170,6 +170,61 @@ class RegressionMixture(RegressionTarget, RegressorMixin, MultiOutputMixin):
         std = np.sqrt(distribution.variance)
         return like(X, getattr(distribution, self.pooling)), like(X, std)
 
+    def predict_quantile(self, X, q, *, offset=None, trials=None):
+        """Predict quantiles of the response.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        q : float or array-like of shape (n_levels,)
+            Levels in [0, 1]; 0 and 1 stand for the ends of the support.
+        offset, trials : arrays of shape (n_samples,), default=None
+            As in ``fit``, where they were given beside X there.
+
+        Returns
+        -------
+        quantile : array of shape (n_samples,) or (n_samples, n_levels)
+
+        Raises
+        ------
+        ValueError
+            If a level is no number in [0, 1], or there are several outputs.
+        """
+        known = {"offset": offset, "trials": trials}
+        return like(X, self._law(X, "predict_quantile", known).quantile(q))
+
+    def predict_interval(
+        self, X, level=0.9, method="central", *, offset=None, trials=None
+    ):
+        """Predict where the response lies with a given probability.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        level : float, default=0.9
+            Probability in (0, 1).
+        method : {"central", "highest-density"}, default="central"
+            See `MixtureDistribution.interval`.
+        offset, trials : arrays of shape (n_samples,), default=None
+            As in ``fit``, where they were given beside X there.
+
+        Returns
+        -------
+        interval : array of shape (n_samples, 2), or IntervalUnion
+            Lower and upper ends; for "highest-density" a union of intervals for
+            each row, in NumPy arrays.
+
+        Raises
+        ------
+        ValueError
+            If the level is not in (0, 1), the method is unknown, or there are
+            several outputs.
+        """
+        known = {"offset": offset, "trials": trials}
+        distribution = self._law(X, "predict_interval", known)
+        interval = distribution.interval(level, method=method)
+        return like(X, interval) if method == "central" else interval
+
     def score(self, X, y, sample_weight=None, *, offset=None, trials=None):
         """Return the coefficient of determination R2 of the predictions.
 

@@ -5,8 +5,11 @@ from functools import cached_property
 import numpy as np
 from sklearn.utils import check_random_state
 
+from skmoe._crps import mixture_crps
+from skmoe._levels import check_level, check_levels
 from skmoe._modes import gaussian_modes, log_sum, searched_modes
 from skmoe._quantiles import mixture_quantiles
+from skmoe._regions import class_levels, density_levels, highest_density
 from skmoe.likelihoods import Categorical, Gaussian
 
 __all__ = ["MixtureDistribution"]
@@ -140,7 +143,7 @@ class MixtureDistribution:
 
     def _joint(self, y):
         """Return gate plus expert log densities, (n_samples, n_experts)."""
-        return self.log_gate + self._each_at("log_prob", self._check_response(y))
+        return self.log_gate + self._of_each("log_prob", self._check_response(y))
 
     def cdf(self, y):
         """Return P(Y <= y) of each row.
@@ -160,7 +163,7 @@ class MixtureDistribution:
         """
         y = self._check_response(y)
         self._check_single_output("cdf")
-        below = self._each_at("cdf", y).reshape(self.log_gate.shape)
+        below = self._of_each("cdf", y).reshape(self.log_gate.shape)
         return (self.gate * below).sum(axis=1)
 
     def quantile(self, q):
@@ -184,7 +187,7 @@ class MixtureDistribution:
         ValueError
             If a level is no number in [0, 1], or there are several outputs.
         """
-        levels = _check_levels(q)
+        levels = check_levels(q)
         if self._categorical:
             with np.errstate(divide="ignore"):
                 log_proba = np.log(self.mean)
@@ -196,6 +199,123 @@ class MixtureDistribution:
             self._check_single_output("quantile")
             found = mixture_quantiles(self.gate, self._single_parts(), levels.ravel())
         return found if levels.ndim else found[:, 0]
+
+    def interval(self, level=0.9, *, method="central"):
+        """Return where the response lies with a given probability.
+
+        The central interval leaves the same probability on both sides. The
+        highest-density region is the smallest set that holds the level: one
+        interval, or several where the law has several modes. Where the density is
+        flat, what is nearer to the middle of the law comes first. Of counts it is the
+        smallest set that reaches the level. Beside a density a probability is
+        infinitely dense: of a mixed law the most probable atoms come first, and the
+        density takes what is left of the level.
+
+        Parameters
+        ----------
+        level : float, default=0.9
+            Probability in (0, 1).
+        method : {"central", "highest-density"}, default="central"
+
+        Returns
+        -------
+        interval : array of shape (n_samples, 2), or IntervalUnion
+            Lower and upper ends of central intervals; a union of intervals for
+            each row for "highest-density".
+
+        Raises
+        ------
+        ValueError
+            If the level is not in (0, 1), the method is unknown, there are several
+            outputs, or the responses are classes: see `class_set`.
+        """
+        level = check_level(level)
+        if method not in ("central", "highest-density"):
+            raise ValueError(
+                f'method must be "central" or "highest-density", got {method!r}.'
+            )
+        self._check_single_output("interval", "class_set(level)")
+        if method == "central":
+            return self.quantile([0.5 * (1.0 - level), 0.5 * (1.0 + level)])
+        return highest_density(self.gate, self._single_parts(), level)
+
+    def class_set(self, level=0.9):
+        """Return the smallest sets of classes that reach a probability.
+
+        Parameters
+        ----------
+        level : float, default=0.9
+            Probability in (0, 1).
+
+        Returns
+        -------
+        class_set : array of bool of shape (n_samples, n_classes)
+            Which classes belong to it, the most probable ones first, the lower
+            code of two.
+
+        Raises
+        ------
+        ValueError
+            If the level is not in (0, 1), or the responses are numbers.
+        """
+        level = check_level(level)
+        if not self._categorical:
+            raise ValueError(
+                "class_set is for classes; of numbers "
+                'interval(level, method="highest-density") returns the same.'
+            )
+        return class_levels(self.mean) < level
+
+    def density_level(self, y):
+        """Return the probability of what is denser than y.
+
+        It is 0 at the mode and near 1 in the tails: a response lies in the
+        highest-density region of a level, or in the `class_set`, if its density
+        level is lower.
+
+        Parameters
+        ----------
+        y : array of shape (n_samples,), or class codes
+
+        Returns
+        -------
+        level : array of shape (n_samples,)
+
+        Raises
+        ------
+        ValueError
+            If there are several outputs.
+        """
+        y = self._check_response(y)
+        if self._categorical:
+            return class_levels(self.mean)[np.arange(len(self)), y]
+        self._check_single_output("density_level")
+        return density_levels(self.gate, self._single_parts(), y.reshape(len(self)))
+
+    def crps(self, y):
+        """Return the continuous ranked probability score of each row.
+
+        ``int (F(t) - 1{t >= y})**2 dt = E|Y - y| - E|Y - Y'| / 2`` (Gneiting and
+        Raftery 2007): of a law that is one point, the absolute error. In closed
+        form for normal densities, by quadrature for other families.
+
+        Parameters
+        ----------
+        y : array of shape (n_samples,)
+
+        Returns
+        -------
+        crps : array of shape (n_samples,)
+            In the unit of y; lower is better.
+
+        Raises
+        ------
+        ValueError
+            If there are several outputs, or the responses are classes.
+        """
+        y = self._check_response(y)
+        self._check_single_output("crps", "log_prob")
+        return mixture_crps(self.gate, self._single_parts(), y.reshape(len(self)))
 
     def sample(self, n_draws=1, random_state=None):
         """Draw responses.
@@ -215,14 +335,11 @@ class MixtureDistribution:
         cumulative = self.gate.cumsum(axis=1)
         winner = (level * cumulative[:, -1:] > cumulative).sum(axis=2)
         out = None
-        for k, draws in enumerate(self._draws(n_draws, rng)):
+        for k, (params, dispersion, family) in enumerate(self._parts()):
+            draws = family.sample(params, dispersion, n_draws, rng)
             out = np.zeros_like(draws) if out is None else out
             np.copyto(out, draws, where=_expand(winner == k, draws.ndim))
         return out
-
-    def _draws(self, n_draws, rng):
-        for params, dispersion, family in self._parts():
-            yield family.sample(params, dispersion, n_draws, rng)
 
     def _parts(self):
         return zip(self.params, self.dispersions, self.likelihoods, strict=True)
@@ -246,21 +363,16 @@ class MixtureDistribution:
             values = np.where(_expand(used, values.ndim), values, 0.0)
         return np.einsum("nk,nk...->n...", self.gate, values)
 
-    def _of_each(self, name):
+    def _of_each(self, name, *y):
         columns = [
-            getattr(family, name)(params, dispersion)
+            getattr(family, name)(*y, params, dispersion)
             for params, dispersion, family in self._parts()
         ]
         return np.stack(columns, axis=1)
 
-    def _each_at(self, name, y):
-        columns = [
-            getattr(family, name)(y, params, dispersion)
-            for params, dispersion, family in self._parts()
-        ]
-        return np.stack(columns, axis=1)
-
-    def _check_single_output(self, name):
+    def _check_single_output(self, name, of_classes=None):
+        if self._categorical and of_classes:
+            raise ValueError(f"{name} is for numbers; of classes, see {of_classes}.")
         if not self._categorical and self.means[0, 0].size > 1:
             raise ValueError(
                 f"{name} needs a single output, got {self.means.shape[2]} outputs."
@@ -286,23 +398,3 @@ class MixtureDistribution:
 
 def _expand(mask, ndim):
     return mask.reshape(mask.shape + (1,) * (ndim - mask.ndim))
-
-
-def _check_levels(q):
-    """Return levels as an array of one axis at most.
-
-    Raises
-    ------
-    ValueError
-        If one of them is no number in [0, 1].
-    """
-    levels = np.asarray(q, dtype=float)
-    if levels.ndim > 1:
-        raise ValueError(
-            f"q must be a number or a list of numbers, got an array of shape "
-            f"{levels.shape}."
-        )
-    wrong = levels[~((levels >= 0.0) & (levels <= 1.0))]
-    if wrong.size:
-        raise ValueError(f"q must lie in [0, 1], got {wrong.flat[0]:g}.")
-    return levels

@@ -146,6 +146,51 @@ class HierarchicalMixtureForestRegressor(
         spread = [law.variance + (law.mean - mean) ** 2 for law in laws]
         return mean, np.sqrt(np.mean(spread, axis=0))
 
+    def predict_quantile(self, X, q):
+        """Predict quantiles of the response.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        q : float or array-like of shape (n_levels,)
+            Levels in [0, 1]; 0 and 1 stand for the ends of the support.
+
+        Returns
+        -------
+        quantile : array of shape (n_samples,) or (n_samples, n_levels)
+
+        Raises
+        ------
+        ValueError
+            If a level is no number in [0, 1], or there are several outputs.
+        """
+        return self.predict_distribution(X).quantile(q)
+
+    def predict_interval(self, X, level=0.9, method="central"):
+        """Predict where the response lies with a given probability.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        level : float, default=0.9
+            Probability in (0, 1).
+        method : {"central", "highest-density"}, default="central"
+            See `MixtureDistribution.interval`.
+
+        Returns
+        -------
+        interval : array of shape (n_samples, 2), or IntervalUnion
+            Lower and upper ends; for "highest-density" a union of intervals for
+            each row.
+
+        Raises
+        ------
+        ValueError
+            If the level is not in (0, 1), the method is unknown, or there are
+            several outputs.
+        """
+        return self.predict_distribution(X).interval(level, method=method)
+
     def _default_experts(self, X):
         """Return linear experts on as many spline columns as rows and time allow."""
         if X is None or sparse.issparse(X):

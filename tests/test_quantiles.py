@@ -3,136 +3,34 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 from scipy.special import logsumexp, ndtr
 
 import skmoe._quantiles as quantiles
 from skmoe._quantiles import Parts, mixture_quantiles
-from skmoe.likelihoods import (
-    Binomial,
-    Gamma,
-    Gaussian,
-    Laplace,
-    NegativeBinomial,
-    PointMass,
-    Poisson,
-    RowGaussian,
-    StudentT,
-    Uniform,
+from skmoe.likelihoods import Gaussian, Laplace, StudentT
+from tests.laws import (
+    COUNTS,
+    N_ROWS,
+    SMOOTH,
+    binomial,
+    build,
+    gamma,
+    laplace,
+    make_gate,
+    normal,
+    point,
+    poisson,
+    scipy_cdf,
+    uniform,
 )
 
-N_ROWS = 12
 LEVELS = np.array([1e-6, 0.01, 0.2, 0.5, 0.77, 0.99, 1 - 1e-6])
-
-
-def make_gate(rng, n_experts, n_rows=N_ROWS):
-    logit = 1.5 * rng.normal(size=(n_rows, n_experts))
-    return np.exp(logit - logsumexp(logit, axis=1, keepdims=True))
-
-
-def normal(rng, variance):
-    mean = 2 * rng.normal(size=N_ROWS)
-    laws = [stats.norm(m, np.sqrt(variance)) for m in mean]
-    return (mean, variance, Gaussian()), laws
-
-
-def row_normal(rng):
-    params = np.column_stack([rng.normal(size=N_ROWS), rng.gamma(1.0, size=N_ROWS)])
-    return (params, None, RowGaussian()), [stats.norm(m, v**0.5) for m, v in params]
-
-
-def student(rng, square, df):
-    mean = rng.normal(size=N_ROWS)
-    laws = [stats.t(df, m, np.sqrt(square)) for m in mean]
-    return (mean, np.array([square, df]), StudentT()), laws
-
-
-def laplace(rng, scale):
-    mean = rng.normal(size=N_ROWS)
-    return (mean, scale, Laplace()), [stats.laplace(m, scale) for m in mean]
-
-
-def uniform(rng):
-    low = rng.normal(size=N_ROWS)
-    params = np.column_stack([low, low + rng.gamma(2.0, size=N_ROWS)])
-    return (params, None, Uniform()), [stats.uniform(a, b - a) for a, b in params]
-
-
-def gamma(rng, dispersion):
-    mean = np.exp(rng.normal(size=N_ROWS))
-    laws = [stats.gamma(1 / dispersion, scale=m * dispersion) for m in mean]
-    return (mean, dispersion, Gamma()), laws
-
-
-def poisson(rng, size=1.0):
-    mean = size * np.exp(rng.normal(size=N_ROWS))
-    return (mean, None, Poisson()), [stats.poisson(m) for m in mean]
-
-
-def negative_binomial(rng, theta):
-    mean = np.exp(1 + rng.normal(size=N_ROWS))
-    laws = [stats.nbinom(theta, theta / (theta + m)) for m in mean]
-    return (mean, theta, NegativeBinomial()), laws
-
-
-def binomial(rng):
-    params = np.column_stack([rng.random(N_ROWS), rng.integers(1, 30, N_ROWS) * 1.0])
-    return (params, None, Binomial()), [stats.binom(n, p) for p, n in params]
-
-
-def point(value):
-    values = np.broadcast_to(np.asarray(value, dtype=float), (N_ROWS,))
-    laws = [stats.rv_discrete(values=([v], [1.0])) for v in values]
-    return (values, None, PointMass()), laws
-
-
-SMOOTH = {
-    "normal": lambda r: [normal(r, 0.2), normal(r, 1.0), normal(r, 4.0)],
-    "normal, narrow ones": lambda r: [normal(r, 1e-8), normal(r, 1e-4), normal(r, 1.0)],
-    "rows": lambda r: [row_normal(r), row_normal(r)],
-    "heavy tails": lambda r: [student(r, 0.1, 1.2), normal(r, 0.5), laplace(r, 0.3)],
-    "noise": lambda r: [uniform(r), normal(r, 0.01), uniform(r)],
-    "positive": lambda r: [gamma(r, 0.05), gamma(r, 0.7), gamma(r, 3.0)],
-    "unlike": lambda r: [
-        gamma(r, 0.4),
-        normal(r, 1.0),
-        uniform(r),
-        student(r, 1.0, 4.0),
-    ],
-}
-COUNTS = {
-    "poisson": lambda r: [poisson(r), poisson(r, 30.0)],
-    "zero-inflated": lambda r: [point(0.0), poisson(r, 4.0)],
-    "zero- and one-inflated": lambda r: [
-        point(1.0),
-        negative_binomial(r, 0.5),
-        point(0),
-    ],
-    "trials": lambda r: [binomial(r), binomial(r), poisson(r)],
-}
-
-
-def scipy_cdf(gate, laws, i, y):
-    """Return P(Y <= y) of a row, by SciPy; a point mass is a step by hand."""
-    total = 0.0
-    for k, each in enumerate(laws):
-        law = each[i]
-        if isinstance(law, stats.rv_discrete):
-            total += gate[i, k] * (y >= law.xk[0])
-        else:
-            total += gate[i, k] * law.cdf(y)
-    return total
-
-
-def build(name, table, rng):
-    both = table[name](rng)
-    parts, laws = [part for part, _ in both], [laws for _, laws in both]
-    return make_gate(rng, len(parts)), parts, laws
 
 
 @pytest.mark.parametrize("name", SMOOTH)
 def test_continuous_laws_against_root_finding(name, rng):
-    gate, parts, laws = build(name, SMOOTH, rng)
+    gate, parts, laws = build(name, rng)
     found = mixture_quantiles(gate, parts, LEVELS)
     assert found.shape == (N_ROWS, LEVELS.size)
     for i in range(N_ROWS):
@@ -155,7 +53,7 @@ def test_continuous_laws_against_root_finding(name, rng):
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_counts_against_brute_force(name, rng):
-    gate, parts, laws = build(name, COUNTS, rng)
+    gate, parts, laws = build(name, rng)
     found = mixture_quantiles(gate, parts, LEVELS)
     counts = np.arange(0, 2000)
     for i in range(N_ROWS):
@@ -321,7 +219,7 @@ def test_any_unit(scale, rng):
 
 
 def test_blocks_of_rows_change_nothing(monkeypatch, rng):
-    gate, parts, _ = build("unlike", SMOOTH, rng)
+    gate, parts, _ = build("unlike", rng)
     expected = mixture_quantiles(gate, parts, LEVELS)
     for size in (1, 10, 50):
         monkeypatch.setattr(quantiles, "BLOCK_POINTS", size)
@@ -340,7 +238,7 @@ def test_few_evaluations_are_enough(name, limit, monkeypatch, rng):
         return cdf(self, y, row)
 
     monkeypatch.setattr(Parts, "cdf", counting)
-    gate, parts, _ = build(name, SMOOTH, rng)
+    gate, parts, _ = build(name, rng)
     found = mixture_quantiles(gate, parts, np.linspace(0.05, 0.95, 19))
     assert sum(visits) <= limit * found.size
 
@@ -389,3 +287,40 @@ def test_parts_know_what_they_are(rng):
     some = counts[3:5]
     assert_array_equal(some.gate, counts.gate[3:5])
     assert some.parts[0][0].shape == (2,)
+
+
+@pytest.mark.parametrize("name", [*SMOOTH, "zero-adjusted", "counts and densities"])
+def test_levels_learn_from_each_other(name, rng):
+    """Many levels at once, in any order, with the ends among them: as one by one."""
+    gate, parts, _ = build(name, rng)
+    levels = np.array([0.9, 0.0, 0.05, 0.5, 1.0, 0.45, 1e-9, 0.999, 0.5, 0.7])
+    table = mixture_quantiles(gate, parts, levels)
+    one_by_one = [mixture_quantiles(gate, parts, q[None]) for q in levels]
+    assert_allclose(table, np.hstack(one_by_one), rtol=1e-9, atol=1e-12)
+
+
+def test_two_far_peaks_leave_every_level_where_it_is(rng):
+    """A gap where the density underflows: interpolation says nothing there."""
+    low, high = np.full(N_ROWS, -1e3), np.full(N_ROWS, 1e3)
+    gate = np.tile([0.3, 0.7], (N_ROWS, 1))
+    parts = [(low, 1e-4, Gaussian()), (high, 1e-4, Gaussian())]
+    levels = np.linspace(0.05, 0.95, 19)
+    found = mixture_quantiles(gate, parts, levels)
+    below = levels < 0.3 - 1e-9
+    expected = np.where(
+        below,
+        -1e3 + 0.01 * special.ndtri(np.where(below, levels / 0.3, 0.5)),
+        1e3 + 0.01 * special.ndtri(np.where(below, 0.5, (levels - 0.3) / 0.7)),
+    )
+    apart = np.abs(levels - 0.3) > 1e-9
+    assert_allclose(found[:, apart], np.tile(expected[apart], (N_ROWS, 1)), rtol=1e-12)
+
+
+def test_one_kind_of_a_mixed_law(rng):
+    gate, parts, _ = build("counts and densities", rng)
+    whole, rows, y = Parts(gate, parts), np.arange(N_ROWS), np.full(N_ROWS, 2.0)
+    kinds = [whole.of_kind(discrete=discrete) for discrete in (True, False)]
+    assert [part.smooth for part in kinds] == [False, True]
+    assert_allclose(kinds[0].cdf(y, rows) + kinds[1].cdf(y, rows), whole.cdf(y, rows))
+    assert_allclose(kinds[0].mass(y, rows), whole.mass(y, rows))
+    assert_allclose(kinds[1].density(y, rows), whole.density(y, rows))
