@@ -23,7 +23,8 @@ from skmoe._composition import NamedExperts, hand_metadata
 from skmoe._fitted import FittedMixture
 from skmoe._nodes import NodeMaker
 from skmoe._sklearn import Interval, StrOptions, few_threads, fit_context
-from skmoe._training import check_support, read_training_rows
+from skmoe._training import FittedRows, check_support, read_training_rows
+from skmoe._transformer import GateTransformer
 from skmoe._xp import like
 from skmoe.em._build import responsibilities
 from skmoe.em._fit import FitOptions, fit_node
@@ -31,6 +32,9 @@ from skmoe.em._node import posterior
 from skmoe.em._stack import fit_stack
 from skmoe.em._starts import Start
 from skmoe.experts._adapter import warn_about_weights
+from skmoe.reading._explain_flat import mean_row
+from skmoe.reading._mixin import ReadableMixture
+from skmoe.statistics._mixin import Statistics
 
 __all__ = ["BaseMixtureOfExperts"]
 
@@ -40,6 +44,9 @@ WARM_GATE_STEPS = 8
 
 class BaseMixtureOfExperts(
     CallbackSupportMixin,
+    GateTransformer,
+    ReadableMixture,
+    Statistics,
     FittedMixture,
     MetaEstimatorMixin,
     NodeMaker,
@@ -241,9 +248,15 @@ class BaseMixtureOfExperts(
         node.forget()
         node.assign = posterior  # what CEM and SEM put there is for the fit alone
         node.units = None
+        self._training_rows = FittedRows(X, y, weight, rows.units)
+        self._plan.center = mean_row(X, weight)
         self._set_fitted(node, report, best, kind=given[0])
         reporter.close(node)
         return self
+
+    def __getstate__(self):
+        # Models travel without the rows that they were fitted to.
+        return super().__getstate__() | {"_training_rows": None}
 
     def _run(self, node, rows, options, starts):
         """Let the engine fit the node; return it with the report and the run."""
@@ -266,10 +279,13 @@ class BaseMixtureOfExperts(
             return None
         count = (self.n_init or 1) if callable(self.init) else 1
         size = len(node.experts)
-        return [
-            Start("init", start_from_init(self.init, rows.X, y, size, rng, rows.keep))
+        # A callable may say that its responsibilities are those of a fit.
+        steps = getattr(self.init, "gate_steps", 1)
+        given = (
+            start_from_init(self.init, rows.X, y, size, rng, rows.keep)
             for _ in range(count)
-        ]
+        )
+        return [Start("init", resp, steps) for resp in given]
 
     def _fit_options(self, rng, fresh, reporter):
         """Return how the engine is to fit."""
@@ -312,6 +328,8 @@ class BaseMixtureOfExperts(
             setattr(self, name, value)
         self._fitted_to = self._fits_to(node)
         self.search_ = report
+        # A list: arrays of an estimator are to be of X's library.
+        self._mass = np.asarray(best.mass).tolist()
         self.objective_trace_ = like(kind, np.array(best.trace, dtype=float))
         self.n_iter_ = best.n_passes
         self.converged_ = best.converged

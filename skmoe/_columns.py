@@ -92,6 +92,7 @@ class ColumnPlan:
         self.complete = not gaps.any() and not categories
         self._training_moments = X, weight
         self.columns, self.known = [], []
+        self.center = None  # mean row of the training rows' matrix
         self._place = {}
         self.closed = False
 

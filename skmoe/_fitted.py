@@ -44,8 +44,8 @@ class FittedMixture:
         -------
         distribution : MixtureDistribution
             With ``mean, variance, mode, top1`` and ``log_prob, cdf, quantile,
-            sample``, in NumPy arrays. For a classifier its responses are class codes,
-            positions in ``classes_``.
+            interval, density_level, crps, sample``, in NumPy arrays. For a classifier
+            its responses are class codes, positions in ``classes_``.
         """
         known = {"offset": offset, "trials": trials}
         return self._law(X, "predict_distribution", known)
@@ -66,7 +66,10 @@ class FittedMixture:
         gate_proba : array of shape (n_samples, n_experts)
             Rows sum to 1.
         """
-        checked = self._check_new(X, "gate_proba", GATE_ALONE)
+        return self._gate_proba(X, "gate_proba")
+
+    def _gate_proba(self, X, method):
+        checked = self._check_new(X, method, GATE_ALONE)
         view = take_columns(checked, self.node_.gate_columns)
         return like(X, np.exp(self.gate_.log_proba(view)))
 

@@ -26,6 +26,7 @@ from skmoe._sklearn import (
     few_threads,
     fit_context,
 )
+from skmoe._transformer import ForestTransformer
 from skmoe._tree_arguments import NestedNames, positioned
 from skmoe.distribution import MixtureDistribution
 from skmoe.exceptions import CollapsedExpertWarning
@@ -43,7 +44,9 @@ OUT_OF_BAG = (
 )
 
 
-class BaseForest(MetaEstimatorMixin, NestedNames, NamedParameters, BaseEstimator):
+class BaseForest(
+    ForestTransformer, MetaEstimatorMixin, NestedNames, NamedParameters, BaseEstimator
+):
     """Bagged hierarchies whose law is the average of their laws.
 
     Subclasses say what a tree is, ``_tree_class``, what its default expert is, and

@@ -8,9 +8,7 @@ from scipy import sparse
 
 from skmoe._arguments import check_enough_rows
 from skmoe._base import BaseMixtureOfExperts
-from skmoe._explain import explain
 from skmoe._fitted import GATE_ALONE
-from skmoe._hard_tree import harden
 from skmoe._sklearn import Interval, StrOptions
 from skmoe._tree import Tree
 from skmoe._tree_arguments import NestedNames, is_entry, leaf_estimators
@@ -19,6 +17,8 @@ from skmoe.em._fit import fit_node
 from skmoe.em._grow import GrowthOptions, grow_node
 from skmoe.em._law import top_means
 from skmoe.em._node import posterior
+from skmoe.reading._explain_tree import explain
+from skmoe.reading._hard_tree import harden
 
 __all__ = ["BaseHierarchy", "TopPath"]
 
@@ -36,12 +36,14 @@ class TopPath:
         checked = self._check_new(X, method, known)
         return top_means(self.node_, checked, self.gate_.descend(checked))
 
-    def explain(self, X):
+    def explain(self, X, *, offset=None, trials=None):
         """Return for each row why it is predicted what it is.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+        offset, trials : arrays of shape (n_samples,), default=None
+            As in ``fit``, where they were given beside X there.
 
         Returns
         -------
@@ -49,7 +51,7 @@ class TopPath:
             The path, the leaf, and what each column contributed, adding up to the
             prediction; prints as text, with ``to_frame()``.
         """
-        return explain(self, X)
+        return explain(self, X, {"offset": offset, "trials": trials})
 
     def to_tree(self, X=None, y=None):
         """Return the tree in which each row follows its most probable path alone.

@@ -13,10 +13,11 @@ from sklearn.utils._param_validation import (
     RealNotInt,
     StrOptions,
 )
+from sklearn.utils._repr_html.estimator import _VisualBlock as VisualBlock
 from sklearn.utils.metadata_routing import _raise_for_params as raise_for_params
 from sklearn.utils.metaestimators import _BaseComposition as BaseComposition
 from sklearn.utils.parallel import _get_threadpool_controller
-from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils.validation import _check_feature_names_in, _check_sample_weight
 
 __all__ = [
     "BaseComposition",
@@ -24,6 +25,8 @@ __all__ = [
     "Interval",
     "RealNotInt",
     "StrOptions",
+    "VisualBlock",
+    "check_feature_names_in",
     "check_same_namespace",
     "check_sample_weight",
     "few_threads",
@@ -48,6 +51,17 @@ def check_sample_weight(sample_weight, X):
     return _check_sample_weight(
         sample_weight, X, dtype=np.float64, ensure_non_negative=True, copy=True
     )
+
+
+def check_feature_names_in(estimator, names):
+    """Raise a ValueError if names are not those of the columns seen in fit.
+
+    Parameters
+    ----------
+    estimator : fitted estimator
+    names : array-like of str of shape (n_features,), or None
+    """
+    _check_feature_names_in(estimator, names, generate_names=False)
 
 
 def few_threads(n_samples: int) -> AbstractContextManager[Any]:

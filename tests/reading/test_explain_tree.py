@@ -30,10 +30,16 @@ from skmoe import (
     HierarchicalMixtureOfExpertsClassifier,
     HierarchicalMixtureOfExpertsRegressor,
 )
-from skmoe._explain import Explanation
-from skmoe.experts import EstimatorExpert, ExpandedExpert, LinearExpert, LogisticExpert
+from skmoe.experts import (
+    EstimatorExpert,
+    ExpandedExpert,
+    LinearExpert,
+    LogisticExpert,
+    PoissonExpert,
+)
 from skmoe.experts._contributions import contributions_of, linear_form
 from skmoe.gates import GaussianGate
+from skmoe.reading._explain_tree import Explanation
 
 pd = pytest.importorskip("pandas")
 
@@ -623,6 +629,18 @@ def test_columns_read_in_two_ways_are_one(rows):
     assert explanation.contributions.shape == (len(X), 4)
     total = explanation.baseline + explanation.contributions.sum(axis=1)
     np.testing.assert_allclose(total + explanation.rest, model.predict(X))
+
+
+def test_an_offset_beside_the_rows(rows):
+    X, _ = rows
+    X = (X - X.mean(axis=0)) / X.std(axis=0)
+    rng = np.random.default_rng(0)
+    offset = rng.uniform(-1.0, 1.0, size=150)
+    y = rng.poisson(np.exp(np.abs(X[:, 0]) + offset))
+    model = regressor(PoissonExpert(), depth=1).fit(X, y, offset=offset)
+    explanation = model.explain(X, offset=offset)
+    assert explanation.feature_names[-1] == "offset"
+    assert_allclose(total(explanation), model.predict(X, offset=offset), **TOL)
 
 
 def test_the_class_is_documented_attribute_by_attribute():

@@ -4,23 +4,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 from sklearn.base import is_classifier
 
-from skmoe._wording import column_names, target_labels
+from skmoe._wording import target_labels
 from skmoe._xp import to_numpy
 from skmoe.em._law import keep_top, top_means
 from skmoe.em._node import take_columns
 from skmoe.experts._contributions import contributions_of
+from skmoe.reading._explained import (
+    TEXT_OUTPUTS,
+    RowExplanations,
+    entries,
+    gathered,
+    sum_lines,
+)
 
 __all__ = ["Explanation", "explain"]
 
-# What `str` shows.
-TEXT_ROWS, TEXT_COLUMNS, TEXT_OUTPUTS = 3, 5, 3
-
 
 @dataclass(eq=False, repr=False)
-class Explanation:
+class Explanation(RowExplanations):
     """Paths through a tree, and what each column contributed to the predictions.
 
     For a regressor, in the unit of y,
@@ -93,35 +96,9 @@ class Explanation:
     pooling: str
     index: Any = None
 
-    def __len__(self):
-        return self.leaf.size
-
-    def __str__(self):
-        return self.to_text()
-
-    __repr__ = __str__
-
-    def to_text(self, n_rows=TEXT_ROWS, max_columns=TEXT_COLUMNS):
-        """Return the first rows as readable text.
-
-        Parameters
-        ----------
-        n_rows : int, default=3
-        max_columns : int, default=5
-            Columns to show of each row, those that contribute most first.
-        """
-        shown = min(n_rows, len(self))
-        unit = "log-odds (nats)" if self.classifies else "the unit of y"
-        lines = [
-            f"Explanation of {len(self)} rows, pooling={self.pooling!r}; contributions "
-            f"in {unit}."
-        ]
-        for i in range(shown):
-            lines += ["", *_row_lines(self, i, max_columns)]
-        more = len(self) - shown
-        if more:
-            lines += ["", f"... and {more} more row{'s' if more > 1 else ''}."]
-        return "\n".join(lines)
+    @property
+    def _unit(self):
+        return "log-odds (nats)" if self.classifies else "the unit of y"
 
     def to_frame(self):
         """Return a data frame with one row for each sample.
@@ -148,27 +125,69 @@ class Explanation:
         table |= self._spread("rest", self.rest)
         return pandas.DataFrame(table, index=self.index)
 
-    def _spread(self, name, values):
-        """Return columns by name: one for each output or class."""
-        if values.ndim == 1:
-            return {name: values}
-        pairs = zip(self.labels, values.T, strict=True)
-        return {f"{name}[{label}]": column for label, column in pairs}
+    # -- as text -------------------------------------------------------------------
+
+    def _row_lines(self, i, max_columns):
+        """Return the lines on one row."""
+        lines = [f"  path {self._path_text(i)}"]
+        values = self._values(i)
+        for label, baseline, parts, rest in self._sums(i):
+            parts = parts[:, None]
+            lines += sum_lines(label, baseline, parts, rest, values, max_columns)
+        return lines
+
+    def _path_text(self, i):
+        path = self.path[i]
+        path = path[path >= 0]
+        steps = [
+            f" -> {node} ({proba:.2f})"
+            for node, proba in zip(path[1:], self.path_proba[i], strict=False)
+        ]
+        k = self.leaf[i]
+        said = self._says(self.leaf_prediction[i])
+        name = self.leaf_names[k]
+        name = "" if name == f"expert{k}" else f" ({name})"
+        return (
+            f"{path[0]}{''.join(steps)}: leaf {k}{name}, probability "
+            f"{self.leaf_proba[i]:.2f}, says {said}"
+        )
+
+    def _sums(self, i):
+        """Yield a label with the baseline, contributions and rest that belong to it.
+
+        Of classes: the log odds of the class that the leaf finds most probable, against
+        the mean of the others.
+        """
+        baseline, rest = self.baseline[i], self.rest[i]
+        parts = self.contributions[i]
+        if self.classifies:
+            c = int(self.leaf_prediction[i].argmax())
+            versus = np.full(baseline.size, -1.0 / (baseline.size - 1))
+            versus[c] = 1.0
+            label = f"log-odds of {self.labels[c]!r} in the leaf"
+            yield label, baseline @ versus, parts @ versus, rest @ versus
+        elif baseline.ndim == 0:
+            yield "prediction", baseline, parts, rest
+        else:
+            for o in range(min(baseline.size, TEXT_OUTPUTS)):
+                yield self.labels[o], baseline[o], parts[:, o], rest[o]
 
 
-def explain(model, X):
+def explain(model, X, known):
     """Explain the predictions of a fitted hierarchical mixture.
 
     Parameters
     ----------
     model : hierarchical mixture
     X : array-like of shape (n_samples, n_features)
+    known : dict of str to array
+        Known quantities beside X.
 
     Returns
     -------
     explanation : Explanation
     """
-    rows = model._check_new(X, "explain")
+    rows = model._check_new(X, "explain", known)
     gates, tree = model.gate_, model.tree_
     log_gate = np.asarray(gates.log_proba(rows))
     kept = keep_top(log_gate, model.top_k)
@@ -180,10 +199,11 @@ def explain(model, X):
         weight[np.arange(leaf.size), leaf] = 1.0
     else:
         weight = np.exp(kept)
-    names, first, entry = _entries(model)
+    names, first, entry = entries(model)
     baseline, contributions, rest = _shared_out(model.node_, rows, weight)
-    contributions = _gathered(contributions, entry, len(names))
-    prediction = to_numpy(model.predict_proba(X) if classifies else model.predict(X))
+    contributions = gathered(contributions, entry, len(names))
+    prediction = model.predict_proba(X) if classifies else model.predict(X, **known)
+    prediction = to_numpy(prediction)
     if model.pooling == "mode" and not classifies:
         rest = prediction - baseline - contributions.sum(axis=1)
     path = _paths(tree)[leaf]
@@ -205,40 +225,6 @@ def explain(model, X):
         pooling=model.pooling,
         index=X.index if hasattr(X, "iloc") else None,
     )
-
-
-def _entries(model):
-    """Return what contributions are named after, and where the engine has it.
-
-    Returns
-    -------
-    names : list of str
-    first : array of int, or None where the engine's columns are the user's
-        The first engine's column of each name: a column that parts read in several
-        ways is one.
-    entry : array of int of shape (n_engine_columns,)
-    """
-    names = [str(name) for name in column_names(model)]
-    places = {}
-    for position, name in enumerate(names):
-        places.setdefault(name, position)
-    if len(places) == len(names):
-        return names, None, None
-    unique = list(places)
-    order = {name: number for number, name in enumerate(unique)}
-    first = np.array(list(places.values()))
-    return unique, first, np.array([order[name] for name in names])
-
-
-def _gathered(contributions, entry, n_entries):
-    """Sum contributions over the engine's columns of one name."""
-    if entry is None:
-        return contributions
-    shape = (contributions.shape[0], n_entries, *contributions.shape[2:])
-    out = np.zeros(shape)
-    for position, number in enumerate(entry):
-        out[:, number] += contributions[:, position]
-    return out
 
 
 def _shared_out(node, X, weight):
@@ -287,96 +273,3 @@ def _path_proba(gates, X, path):
             taken = path[rows, level[node] + 1]
             out[rows, level[node]] = proba[taken[:, None] == children]
     return out
-
-
-# -- as text -----------------------------------------------------------------------
-
-
-def _row_lines(explanation, i, max_columns):
-    """Return the lines on one row."""
-    name = i if explanation.index is None else explanation.index[i]
-    lines = [
-        f"row {name}: {_said(explanation, i)}",
-        f"  path {_path_text(explanation, i)}",
-    ]
-    for label, baseline, parts, rest in _sums(explanation, i):
-        lines += _sum_lines(explanation, i, label, baseline, parts, rest, max_columns)
-    return lines
-
-
-def _said(explanation, i):
-    """Return what is predicted."""
-    value = np.atleast_1d(explanation.prediction[i])
-    if explanation.classifies:
-        c = int(value.argmax())
-        return f"predicted {explanation.labels[c]!r}, probability {value[c]:.3g}"
-    words = [f"{one:.4g}" for one in value[:TEXT_OUTPUTS]]
-    more = ", ..." if value.size > TEXT_OUTPUTS else ""
-    return f"predicted {', '.join(words)}{more}"
-
-
-def _path_text(explanation, i):
-    path = explanation.path[i]
-    path = path[path >= 0]
-    steps = [
-        f" -> {node} ({proba:.2f})"
-        for node, proba in zip(path[1:], explanation.path_proba[i], strict=False)
-    ]
-    k = explanation.leaf[i]
-    own = np.atleast_1d(explanation.leaf_prediction[i])
-    if explanation.classifies:
-        said = f"{explanation.labels[own.argmax()]!r} ({own.max():.2f})"
-    else:
-        said = ", ".join(f"{one:.4g}" for one in own[:TEXT_OUTPUTS])
-    name = explanation.leaf_names[k]
-    name = "" if name == f"expert{k}" else f" ({name})"
-    return (
-        f"{path[0]}{''.join(steps)}: leaf {k}{name}, probability "
-        f"{explanation.leaf_proba[i]:.2f}, says {said}"
-    )
-
-
-def _sums(explanation, i):
-    """Yield a label with the baseline, contributions and rest that belong to it.
-
-    Of classes: the log odds of the class that the leaf finds most probable, against
-    the mean of the others.
-    """
-    baseline, rest = explanation.baseline[i], explanation.rest[i]
-    parts = explanation.contributions[i]
-    if explanation.classifies:
-        c = int(explanation.leaf_prediction[i].argmax())
-        versus = np.full(baseline.size, -1.0 / (baseline.size - 1))
-        versus[c] = 1.0
-        label = f"log-odds of {explanation.labels[c]!r} in the leaf"
-        yield label, baseline @ versus, parts @ versus, rest @ versus
-    elif baseline.ndim == 0:
-        yield "prediction", baseline, parts, rest
-    else:
-        for o in range(min(baseline.size, TEXT_OUTPUTS)):
-            yield explanation.labels[o], baseline[o], parts[:, o], rest[o]
-
-
-def _sum_lines(explanation, i, label, baseline, parts, rest, max_columns):
-    """Return a sum as lines, its largest terms first."""
-    total = baseline + parts.sum() + rest
-    largest = max(abs(baseline), abs(total), np.abs(parts).max(initial=0.0), abs(rest))
-    size = np.floor(np.log10(largest)) if largest > 0 else 0
-    digits = int(np.clip(2 - size, 0, 12))
-    data = explanation.data[[i]]
-    data = data.toarray()[0] if sparse.issparse(data) else data[0]
-    order = np.argsort(-np.abs(parts), kind="stable")
-    order = order[parts[order] != 0]
-    shown, others = order[:max_columns], order[max_columns:]
-    entries = [("baseline", baseline)]
-    entries += [
-        (f"{explanation.feature_names[j]} = {data[j]:.4g}", parts[j]) for j in shown
-    ]
-    if others.size:
-        entries.append((f"{others.size} other columns", parts[others].sum()))
-    if abs(rest) >= 0.5 * 10.0**-digits:
-        entries.append(("rest", rest))
-    width = max(len(text) for text, _ in entries)
-    lines = [f"  {label} = {total:.{digits}f}"]
-    lines += [f"    {text:<{width}}  {value:+.{digits}f}" for text, value in entries]
-    return lines

@@ -9,9 +9,9 @@ from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skmoe._tree_text import TreeText
 from skmoe._wording import column_names
 from skmoe._xp import to_numpy
+from skmoe.reading._tree_text import TreeText
 
 __all__ = ["HardTree", "harden"]
 
