@@ -60,11 +60,11 @@ html_show_sourcelink = False
 
 
 def skip_routing(app, what, name, obj, skip, options):
-    """Leave out what scikit-learn generates for metadata routing.
+    """Leave out what scikit-learn generates for metadata routing and output.
 
     These methods' docstrings refer to labels of scikit-learn's own pages.
     """
-    generated = re.fullmatch(r"set_\w+_request|get_metadata_routing", name)
+    generated = re.fullmatch(r"set_\w+_request|set_output|get_metadata_routing", name)
     return True if generated else skip
 
 

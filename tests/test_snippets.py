@@ -7,6 +7,7 @@ import re
 import textwrap
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
 import skmoe
@@ -21,6 +22,12 @@ DIRECTIVE = re.compile(
     r"(?P<code>(?:(?:[ ]+.*)?\n)+)",
     re.MULTILINE,
 )
+
+
+@pytest.fixture(autouse=True)
+def _closed_figures():
+    yield
+    plt.close("all")
 
 
 def blocks(path):

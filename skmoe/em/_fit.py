@@ -264,6 +264,7 @@ def _run_starts(
         # Passes over all rows are dear: only the best of the few goes on.
         finalists = finish(small, finalists, **long_run)
         finalists, others = finalists[:1], [*finalists[1:], *others]
+        finalists[0].history = []  # its objective was that of some rows
     hook = options.on_pass(problem, node)
     return finish(problem, finalists, on_pass=hook, **long_run), others
 

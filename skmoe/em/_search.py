@@ -53,6 +53,7 @@ class Run:
     failed: bool = False
     degenerate: bool = False
     skipped_share: float = 0.0
+    history: list[float] = field(default_factory=list)  # of all rounds
 
     @property
     def rank(self) -> tuple[bool, float]:
@@ -75,6 +76,10 @@ class SearchReport:
         Finished runs within 1e-4 relative of the best.
     next_maxima : list of float
         Other objectives at which finished runs converged, highest first.
+    traces : list of lists of float
+        The objective (nats) of every pass of each start, of short runs and long ones
+        in turn. Large tables race their starts on some rows, weighted to stand for
+        all; the winner's trace begins where it goes on with all of them.
     """
 
     names: list[str]
@@ -82,6 +87,7 @@ class SearchReport:
     finished: list[bool]
     n_reached_best: int
     next_maxima: list[float]
+    traces: list[list[float]] = field(default_factory=list, repr=False)
 
     @classmethod
     def from_runs(cls, finalists: list[Run], others: list[Run]) -> "SearchReport":
@@ -98,6 +104,7 @@ class SearchReport:
             next_maxima=[
                 run.objective for run, same in zip(runs, near, strict=True) if not same
             ],
+            traces=[run.history or run.trace for run in runs + rest],
         )
 
 
@@ -170,6 +177,8 @@ def continue_run(
     run.state = monitor.best_state
     run.mass = np.array(problem.mass)
     run.trace = monitor.trace
+    # Of a run that goes on the first pass only finds the place again.
+    run.history = run.history + monitor.trace[1 if run.history else 0 :]
     run.n_passes += monitor.n_passes
     run.converged = monitor.converged
     run.stopped = monitor.stopped

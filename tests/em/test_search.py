@@ -294,3 +294,20 @@ def test_the_whole_search_finds_the_truth(rng):
     for true, ours in zip(part, labels, strict=True):
         pairs[(true, ours)] = pairs.get((true, ours), 0) + 1
     assert sum(sorted(pairs.values())[-3:]) > 285
+
+
+def test_traces_of_all_starts_are_kept(fused, rng):
+    problem, data = fused
+    finalists, others = run_race(problem, starts_for(data, rng))
+    before = {id(run): list(run.history) for run in finalists}
+    runs = finish(problem, finalists, **LONG)
+    report = SearchReport.from_runs(runs, others)
+    assert len(report.traces) == len(report.names) == len(runs) + len(others)
+    for trace, reached in zip(report.traces, report.objectives, strict=True):
+        assert max(trace) == reached
+    for run in runs:
+        rounds = before[id(run)]
+        # The long run goes on where the short ones stopped.
+        assert run.history[: len(rounds)] == rounds
+        assert run.history[len(rounds) :] == run.trace[1:]
+        assert np.diff(run.history).min() >= -1e-8 * (1.0 + abs(run.objective))
