@@ -3,12 +3,13 @@
     python benchmarks/law.py [--n 100000] [--k 8] [--json PATH]
 
 For mixtures of several families with random means and gates: CPU seconds of all
-quantiles of a grid of 9 levels (n rows, k experts) and the largest error of their cdf;
-then, on 5,000 of the rows, CPU seconds of highest-density regions of level 0.9, of
-density levels and of CRPS, with the error of the coverage of continuous laws and the
-share of responses drawn from the law that lie inside. CRPS of normal mixtures is
-compared with quadrature. Stated: 9 quantiles of normal experts in under 2 s for
-100,000 rows and 8 experts; coverage within 1e-6; 5,000 density levels in under 5 s.
+quantiles of a grid of 9 levels (n rows, k experts; the least of three runs) and the
+largest error of their cdf; then, on 5,000 of the rows, CPU seconds of highest-density
+regions of level 0.9, of density levels and of CRPS, with the error of the coverage of
+continuous laws and the share of responses drawn from the law that lie inside. CRPS of
+normal mixtures is compared with quadrature. Stated: 9 quantiles in under 2 s for
+100,000 rows and 8 experts, of all laws but Poisson's; coverage within 1e-6; 5,000
+density levels in under 5 s.
 """
 
 # Threads are pinned before NumPy starts them.
@@ -35,6 +36,9 @@ from skmoe.likelihoods import (
 )
 
 LEVELS = np.linspace(0.1, 0.9, 9)
+N_RUNS = 3
+# The cdf of a count is another one for each row, and no table serves them all.
+NOT_STATED = "Poisson"
 SOME_ROWS = 5000
 LEVEL = 0.9
 MOST_SECONDS, MOST_ERROR, MOST_LEVEL_SECONDS = 2.0, 1e-6, 5.0
@@ -99,7 +103,8 @@ def measure(name, n, k):
     progress(name)
     law = make_law(CASES[name], n, k)
     row = {"law": name}
-    row["quantile_s"], table = cpu(lambda: law.quantile(LEVELS))
+    runs = [cpu(lambda: law.quantile(LEVELS)) for _ in range(N_RUNS)]
+    row["quantile_s"], table = min(seconds for seconds, _ in runs), runs[0][1]
     some = first_rows(law, SOME_ROWS)
     smooth = not any(family.discrete for family in law.likelihoods)
     if smooth:
@@ -148,8 +153,9 @@ def main():
     options = parser.parse_args()
     rows = [measure(name, options.n, options.k) for name in CASES]
     targets = Targets()
-    seconds = rows[0]["quantile_s"]
-    targets.check("9 quantiles, s", seconds, seconds < MOST_SECONDS, "< 2 s")
+    seconds = max(row["quantile_s"] for row in rows if row["law"] != NOT_STATED)
+    wanted = f"< 2 s, all laws but {NOT_STATED}"
+    targets.check("9 quantiles, s", seconds, seconds < MOST_SECONDS, wanted)
     errors = [row["coverage_error"] for row in rows if "coverage_error" in row]
     targets.check("coverage", max(errors), max(errors) < MOST_ERROR, "< 1e-6")
     seconds = max(row["level_s"] for row in rows)
