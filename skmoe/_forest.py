@@ -386,4 +386,6 @@ class BaseForest(
 
 
 def _fit_tree(tree, X, y, bag):
-    return tree.fit(X, y, sample_weight=bag)
+    tree.fit(X, y, sample_weight=bag)
+    tree._training_rows = None  # a forest would hold a table for every tree
+    return tree

@@ -1106,3 +1106,9 @@ def test_forests_without_random_bags_pass_all_checks(estimator, check):
 @for_random_bags([Regressor(oob_score=True, **TINY), Classifier(**TINY)])
 def test_forests_of_random_bags_pass_all_others(estimator, check):
     check(estimator)
+
+
+def test_trees_do_not_keep_their_bags():
+    X, y = np.random.default_rng(0).normal(size=(60, 2)), np.arange(60.0)
+    forest = HierarchicalMixtureForestRegressor(2, depth=1, random_state=0).fit(X, y)
+    assert all(tree._training_rows is None for tree in forest.estimators_)

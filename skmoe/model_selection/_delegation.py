@@ -90,7 +90,7 @@ class DelegatedPrediction:
 
         Returns
         -------
-        gate_proba : array of shape (n_samples, best_n_experts_)
+        gate_proba : array of shape (n_samples, n_experts)
         """
         return self._best("gate_proba")(X)
 

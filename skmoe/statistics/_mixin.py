@@ -8,6 +8,7 @@ from scipy import special
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from skmoe._levels import check_level
 from skmoe._sklearn import check_sample_weight
 from skmoe._training import FittedRows
 from skmoe._wording import short_repr
@@ -25,26 +26,10 @@ from skmoe.statistics._coefficients import (
 from skmoe.statistics._covariance import COVARIANCES, covariance_of, jacobian_of
 from skmoe.statistics._summary import ExpertRow, Fit, Summary
 
-__all__ = ["Statistics", "check_level"]
+__all__ = ["Statistics"]
 
 # Fewer refits say little about a standard deviation.
 LEAST_REFITS = 10
-
-
-def check_level(level):
-    """Return a level as a float.
-
-    Raises
-    ------
-    ValueError
-        If it is no number between 0 and 1.
-    """
-    number = isinstance(level, float | Integral | np.floating)
-    if not (number and 0.0 < level < 1.0):
-        raise ValueError(
-            f"level must be a number between 0 and 1, such as 0.95, got {level!r}."
-        )
-    return float(level)
 
 
 class Statistics:

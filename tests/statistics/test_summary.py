@@ -425,7 +425,7 @@ def test_rows_do_not_travel(fitted):
 @pytest.mark.parametrize(
     ("kwargs", "match"),
     [
-        ({"level": 1.0}, "level must be a number between 0 and 1"),
+        ({"level": 1.0}, r"level must be one number in \(0, 1\), got 1.0"),
         ({"level": 95}, "got 95"),
         ({"level": "high"}, "got 'high'"),
         ({"covariance": "robust"}, "covariance must be one of"),
