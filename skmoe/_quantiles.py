@@ -10,6 +10,7 @@ import numpy as np
 from scipy import special
 
 from skmoe._blocks import row_blocks
+from skmoe._tabulated import NEGLIGIBLE, tabulate
 from skmoe.likelihoods import LOG_2PI, PointMass
 from skmoe.likelihoods._saddle import cornish_fisher, smallest_count
 
@@ -17,8 +18,8 @@ __all__ = ["Parts", "mixture_quantiles"]
 
 # Points of rows and levels that are solved together: they fit into the cache.
 BLOCK_POINTS = 16_384
-# A probability this much smaller than a level's cannot move its quantile.
-NEGLIGIBLE = 1e-17
+# From so many points on tables of cdfs pay.
+MANY_POINTS = 30_000
 # Newton's steps in units of the scale: the error left is of the order of their
 # square.
 STEP_TOL = 1e-7
@@ -35,6 +36,8 @@ class Parts:
     gate : array of shape (n_samples, n_experts)
     parts : list of (params, dispersion, likelihood)
         Of single-output families.
+    tables : list, default=None
+        For each expert its cdf and density for many points, or None; see `tabulate`.
 
     Attributes
     ----------
@@ -44,30 +47,67 @@ class Parts:
         The values of point masses.
     lattice : bool
         Whether there are counts.
+    integers : bool
+        Whether there is nothing but integers.
     """
 
-    def __init__(self, gate, parts):
+    def __init__(self, gate, parts, tables=None):
         self.gate = gate
         self.parts = list(parts)
+        self.tables = tables or [None] * len(self.parts)
         families = [family for _, _, family in self.parts]
         self.jumping = any(family.discrete for family in families)
         self.smooth = not all(family.discrete for family in families)
         self.atoms = [p for p, _, f in self.parts if isinstance(f, PointMass)]
         n_discrete = sum(family.discrete for family in families)
         self.lattice = n_discrete > len(self.atoms)
+        self.integers = not self.smooth and all(
+            np.array_equal(atom, np.floor(atom)) for atom in self.atoms
+        )
 
     def __getitem__(self, rows):
         """Return the same mixture of some of the rows."""
         parts = [(params[rows], spread, like) for params, spread, like in self.parts]
-        return Parts(self.gate[rows], parts)
+        return Parts(self.gate[rows], parts, self.tables)
+
+    def tabulated(self, levels):
+        """Return the same mixture with tables, good for quantiles of some levels."""
+        tables = [tabulate(family, spread, levels) for _, spread, family in self.parts]
+        return Parts(self.gate, self.parts, tables)
+
+    def of_kind(self, *, discrete):
+        """Return the counts and point masses only, or the densities only."""
+        which = [f.discrete == discrete for _, _, f in self.parts]
+        kept = [part for part, wanted in zip(self.parts, which, strict=True) if wanted]
+        return Parts(self.gate[:, which], kept)
 
     def cdf(self, y, row):
         """Return P(Y <= y) at points (row, y), of shape (n_points,)."""
         total = np.zeros(row.size)
         for k, (params, dispersion, family) in enumerate(self.parts):
-            below = family.cdf(y, params[row], dispersion)
+            table = self.tables[k]
+            if table is None:
+                below = family.cdf(y, params[row], dispersion)
+            else:
+                below, _ = table(y, params[row])
             total += self.gate[row, k] * below
         return total
+
+    def cdf_and_density(self, y, row):
+        """Return P(Y <= y) and the density of the continuous parts at points."""
+        total, slope = np.zeros(row.size), np.zeros(row.size)
+        for k, (params, dispersion, family) in enumerate(self.parts):
+            here, gate = params.take(row, axis=0), self.gate[:, k].take(row)
+            table = self.tables[k]
+            if table is not None:
+                below, density = table(y, here)
+                slope += gate * density
+            else:
+                below = family.cdf(y, here, dispersion)
+                if not family.discrete:
+                    slope += gate * np.exp(family.log_prob(y, here, dispersion))
+            total += gate * below
+        return total, slope
 
     def density(self, y, row):
         """Return the density of the continuous parts at points."""
@@ -135,6 +175,12 @@ def mixture_quantiles(gate, parts, levels):
     Returns
     -------
     quantile : array of shape (n_samples, n_levels)
+
+    Notes
+    -----
+    Cdfs at many points are read off tables, see `tabulate`, whose error is of the
+    size of the cdf's own rounding: a row's quantiles may differ by that from what
+    they are alone.
     """
     whole = Parts(gate, parts)
     out = np.empty((gate.shape[0], levels.size))
@@ -142,10 +188,13 @@ def mixture_quantiles(gate, parts, levels):
     if ends.any():
         low, high, _ = whole.extremes(levels[ends])
         out[:, ends] = np.where(levels[ends, None] > 0.5, high, low).T
-    levels = levels[~ends]
-    if levels.size:
-        for rows in row_blocks(gate.shape[0], max(BLOCK_POINTS // levels.size, 1)):
-            out[rows, ~ends] = _solve_block(whole[rows], levels)
+    inner = np.flatnonzero(~ends)
+    inner = inner[np.argsort(levels[inner])]
+    if inner.size:
+        if gate.shape[0] * inner.size >= MANY_POINTS:
+            whole = whole.tabulated(levels[inner])
+        for rows in row_blocks(gate.shape[0], max(BLOCK_POINTS // inner.size, 1)):
+            out[rows, inner] = _solve_block(whole[rows], levels[inner])
     return out
 
 
@@ -154,9 +203,52 @@ def _solve_block(part, levels):
     n_rows = part.gate.shape[0]
     row = np.tile(np.arange(n_rows), levels.size)
     level = np.repeat(levels, n_rows)
-    ends = [table.ravel() for table in part.extremes(levels)] if part.smooth else None
+    ends = part.extremes(levels) if part.smooth else []
+    if not part.jumping:
+        ends = _learn_from_others(part, levels, *ends)
     solve = _with_jumps if part.jumping else _newton
-    return solve(part, level, row, ends).reshape(levels.size, n_rows).T
+    found = solve(part, level, row, [table.ravel() for table in ends])
+    return found.reshape(levels.size, n_rows).T
+
+
+def _learn_from_others(part, levels, low, high, start):
+    """Narrow the brackets of all levels of a row by the first values of the others.
+
+    The starts become cubic interpolations of the quantile function on the probit
+    scale, which is a line for a normal density. All arrays are of shape
+    (n_levels, n_samples), levels in increasing order.
+    """
+    low, high = np.clip(low, -LARGEST, LARGEST), np.clip(high, -LARGEST, LARGEST)
+    middle = 0.5 * low + 0.5 * high
+    y = np.sort(np.where(np.isfinite(start), start, middle), axis=0)
+    row, target = np.tile(np.arange(y.shape[1]), levels.size), special.ndtri(levels)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        cdf, density = part.cdf_and_density(y.ravel(), row)
+        probit = special.ndtri(cdf)
+        slope = np.exp(-0.5 * (probit * probit + LOG_2PI)) / density
+        table = [y, probit.reshape(y.shape), slope.reshape(y.shape)]
+        below = (table[1] < target[:, None, None]).sum(axis=1)
+        left = np.maximum(below - 1, 0)
+        right = np.minimum(below, levels.size - 1)
+        before = [np.take_along_axis(values, left, axis=0) for values in table]
+        behind = [np.take_along_axis(values, right, axis=0) for values in table]
+        start = _hermite(target[:, None], before, behind)
+    low = np.where(below > 0, np.maximum(low, before[0]), low)
+    high = np.where(below < levels.size, np.minimum(high, behind[0]), high)
+    inside = (start >= low) & (start <= high)
+    return low, high, np.where(inside, start, 0.5 * low + 0.5 * high)
+
+
+def _hermite(target, before, behind):
+    """Interpolate between two points (value, place, slope); beyond, by a line."""
+    (y0, z0, slope0), (y1, z1, slope1) = before, behind
+    line = np.where(
+        target > z0, y0 + (target - z0) * slope0, y1 + (target - z1) * slope1
+    )
+    gap = z1 - z0
+    t = (target - z0) / gap
+    rest = (1.0 - t) * gap * slope0 - t * gap * slope1 + (2.0 * t - 1.0) * (y1 - y0)
+    return np.where(gap > 0.0, y0 + t * (y1 - y0) + t * (1.0 - t) * rest, line)
 
 
 def _with_jumps(part, level, row, ends):
@@ -218,7 +310,7 @@ def _newton(part, level, row, ends):
     before, last = high - low, high - low
     for _ in range(MAX_STEPS):
         here, at = y[active], row[active]
-        cdf, density = part.cdf(here, at), part.density(here, at)
+        cdf, density = part.cdf_and_density(here, at)
         below = cdf < level[active]
         low[active] = np.where(below, here, low[active])
         high[active] = np.where(below, high[active], here)

@@ -14,6 +14,7 @@ LEVELS = np.linspace(0.1, 0.9, 9)
 ODD = np.array([0.9, 0.0, 1e-6, 0.05, 1.0, 0.45, 0.999, 0.5, 1 - 1e-6])
 EXPERTS = [
     *((StudentT(), np.array([0.7, df])) for df in (0.5, 1.0, 2.5, 5.0, 30.0, np.inf)),
+    *((Gaussian(), variance) for variance in (1e-20, 1.0, 1e20)),
     (StudentT(), np.array([1e-20, 4.0])),
     (StudentT(), np.array([1e20, 4.0])),
     *((Gamma(), inverse_shape) for inverse_shape in (2.5, 1.0, 0.4, 0.1, 0.02, 1e-3)),
@@ -128,6 +129,21 @@ def test_both_tails_of_student_t_are_equally_exact(rng):
     assert_array_equal(density, mirrored)
 
 
+@pytest.mark.parametrize("spread", [1.0, 100.0])
+def test_normal_cdf_near_a_narrow_peak_and_far_from_it(spread, rng):
+    """Few points near: only these are evaluated; or most: all are."""
+    family, variance = Gaussian(), 0.25
+    table = tabulate(family, variance, np.array([0.5, 1e-3]))
+    mean = rng.normal(size=4000)
+    y = mean + spread * rng.normal(size=mean.size)
+    near = np.abs(y - mean) < 0.5 * table.reach
+    assert (near.mean() > 0.5) == (spread == 1.0)
+    cdf, density = table(y, mean)
+    assert_allclose(cdf, family.cdf(y, mean, variance), rtol=1e-15, atol=1e-20)
+    own = np.exp(family.log_prob(y, mean, variance))
+    assert_allclose(density, own, rtol=1e-13, atol=1e-18)
+
+
 def test_beyond_the_table_it_is_zero_and_one():
     levels = np.array([0.5, 0.01])
     far = np.array([-np.inf, -1e300, 1e300, np.inf])
@@ -144,7 +160,8 @@ def test_beyond_the_table_it_is_zero_and_one():
 @pytest.mark.parametrize(
     ("family", "dispersion", "level"),
     [
-        (Gaussian(), 1.0, 0.1),
+        (Gaussian(), 0.0, 0.1),
+        (Gaussian(), np.inf, 0.1),
         (Laplace(), 1.0, 0.1),
         (Poisson(), None, 0.1),
         (PointMass(), None, 0.1),
@@ -157,7 +174,7 @@ def test_beyond_the_table_it_is_zero_and_one():
         (Gamma(), np.inf, 0.1),
     ],
 )
-def test_fast_cdfs_and_extreme_ones_have_no_table(family, dispersion, level):
+def test_other_families_and_extreme_ones_have_no_table(family, dispersion, level):
     assert tabulate(family, dispersion, np.array([0.5, level])) is None
 
 
@@ -229,11 +246,18 @@ def test_zero_adjusted_responses_of_many_rows(rng):
         assert_allclose(exact.cdf(y, rows)[positive], q, rtol=1e-12)
 
 
-@pytest.mark.parametrize("df", [3.0, 1000.0])
-def test_far_peaks_with_nothing_between(df, with_and_without):
+@pytest.mark.parametrize(
+    ("family", "dispersion"),
+    [
+        (Gaussian(), 1e-4),
+        (StudentT(), np.array([1e-4, 3.0])),
+        (StudentT(), np.array([1e-4, 1000.0])),
+    ],
+)
+def test_far_peaks_with_nothing_between(family, dispersion, with_and_without):
     """Beyond the tables the density is zero, and no Newton step is left."""
-    mean, spread = np.linspace(-1.0, 1.0, 30), np.array([1e-4, df])
-    parts = [(mean, spread, StudentT()), (mean + 1e4, spread, StudentT())]
+    mean = np.linspace(-1.0, 1.0, 30)
+    parts = [(mean, dispersion, family), (mean + 1e4, dispersion, family)]
     gate = np.full((30, 2), 0.5)
     levels = np.array([0.25, 0.5 - 1e-9, 0.5 + 1e-9, 0.75])
     fast, slow = with_and_without(gate, parts, levels)
@@ -246,7 +270,7 @@ def test_far_peaks_with_nothing_between(df, with_and_without):
 def test_many_points_only(monkeypatch, rng):
     """Few points are not worth a table; slices of a law keep those of the whole."""
     gate, parts = many(Gamma(), rng, 10, 2)
-    whole = Parts(gate, [*parts[:1], (np.zeros(10), 1.0, Gaussian())])
+    whole = Parts(gate, [*parts[:1], (np.zeros(10), 1.0, Laplace())])
     assert whole.tables == [None, None]
     some = whole.tabulated(LEVELS)[2:4]
     assert some.tables[0] is not None
@@ -268,9 +292,12 @@ def test_many_points_only(monkeypatch, rng):
 
 
 def test_rows_without_numbers_do_not_spoil_the_others(rng, with_and_without):
-    gate, parts = many(StudentT(), rng, 12, 2)
+    _, parts = many(StudentT(), rng, 12, 2)
+    parts.append((np.linspace(-9.0, 9.0, 12), 1e-4, Gaussian()))
+    gate = make_gate(rng, 3)
     expected, _ = with_and_without(gate, parts, LEVELS)
-    parts[0][0][3] = np.nan
+    for params, _, _ in parts:
+        params[3] = np.nan
     fast, slow = with_and_without(gate, parts, LEVELS)
     others = np.arange(12) != 3
     assert_array_equal(fast[others], expected[others])

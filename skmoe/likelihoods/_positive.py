@@ -7,7 +7,7 @@ from scipy import special
 
 from skmoe.likelihoods._saddle import excess, half_deviance
 
-__all__ = ["Gamma"]
+__all__ = ["Gamma", "gamma_shape"]
 
 LARGEST_SHAPE = 1e290
 
@@ -24,7 +24,7 @@ class Gamma:
 
     def log_prob(self, y, params, dispersion):
         """Return the log density of each row in nats; -inf where y <= 0."""
-        shape = _shape(dispersion)
+        shape = gamma_shape(dispersion)
         inside = self.support(y, params, dispersion)
         point = np.where(inside, y, 1.0)
         with np.errstate(over="ignore", divide="ignore"):
@@ -42,7 +42,7 @@ class Gamma:
 
         Zero is the end of the support, which it does not belong to.
         """
-        shape = _shape(dispersion)
+        shape = gamma_shape(dispersion)
         return params * (max(shape - 1.0, 0.0) / shape)
 
     def variance(self, params, dispersion):
@@ -51,13 +51,13 @@ class Gamma:
 
     def cdf(self, y, params, dispersion):
         """Return P(Y <= y), of shape (n_samples,)."""
-        shape = _shape(dispersion)
+        shape = gamma_shape(dispersion)
         with np.errstate(over="ignore"):
             return special.gammainc(shape, shape * (np.maximum(y, 0.0) / params))
 
     def quantile(self, q, params, dispersion):
         """Return the point that a share q lies below."""
-        shape = _shape(dispersion)
+        shape = gamma_shape(dispersion)
         return params * (special.gammaincinv(shape, q) / shape)
 
     def support(self, y, params, dispersion):
@@ -66,12 +66,12 @@ class Gamma:
 
     def sample(self, params, dispersion, n_draws, rng):
         """Draw responses of shape (n_draws, n_samples)."""
-        shape = _shape(dispersion)
+        shape = gamma_shape(dispersion)
         draws = rng.standard_gamma(shape, (n_draws, *params.shape))
         return params * (draws / shape)
 
 
-def _shape(dispersion):
+def gamma_shape(dispersion):
     """Return the shape as a number that arithmetic can bear."""
     inverse = float(np.asarray(dispersion).reshape(()))
     return 1.0 / min(max(inverse, 1.0 / LARGEST_SHAPE), LARGEST_SHAPE)

@@ -8,7 +8,7 @@ from scipy import special
 from skmoe.likelihoods._normal import LOG_2PI
 from skmoe.likelihoods._saddle import excess
 
-__all__ = ["Laplace", "StudentT"]
+__all__ = ["Laplace", "StudentT", "scale_and_df"]
 
 # More degrees of freedom are normal to double precision.
 LARGEST_DF = 1e290
@@ -30,7 +30,7 @@ class StudentT:
 
     def log_prob(self, y, params, dispersion):
         """Return the log density of each row in nats, of shape (n_samples,)."""
-        scale, df = _scale_and_df(dispersion)
+        scale, df = scale_and_df(dispersion)
         half = 0.5 * df
         # log(gamma(half + 1/2) / gamma(half)) - log(half) / 2, free of cancellation.
         log_ratio = excess(half + 0.5) - excess(half) - 0.5
@@ -51,19 +51,19 @@ class StudentT:
 
     def variance(self, params, dispersion):
         """Return the variance, ``scale**2 df / (df - 2)``; inf where df <= 2."""
-        scale, df = _scale_and_df(dispersion)
+        scale, df = scale_and_df(dispersion)
         variance = scale * scale * (df / (df - 2.0)) if df > 2.0 else np.inf
         return np.broadcast_to(variance, params.shape)
 
     def cdf(self, y, params, dispersion):
         """Return P(Y <= y), of shape (n_samples,)."""
-        scale, df = _scale_and_df(dispersion)
+        scale, df = scale_and_df(dispersion)
         with np.errstate(over="ignore"):
             return _student_cdf((y - params) / scale, df)
 
     def quantile(self, q, params, dispersion):
         """Return the point that a share q lies below."""
-        scale, df = _scale_and_df(dispersion)
+        scale, df = scale_and_df(dispersion)
         q = np.asarray(q, dtype=float)
         # SciPy's inverse has the wrong sign where it overflows, and near the
         # median it knows the point to eight digits only: one Newton step.
@@ -79,7 +79,7 @@ class StudentT:
 
     def sample(self, params, dispersion, n_draws, rng):
         """Draw responses of shape (n_draws, n_samples)."""
-        scale, df = _scale_and_df(dispersion)
+        scale, df = scale_and_df(dispersion)
         shape = (n_draws, *params.shape)
         noise = rng.standard_normal(shape)
         mixing = rng.standard_gamma(0.5 * df, shape) / (0.5 * df)
@@ -152,7 +152,7 @@ def _scale(dispersion):
     return max(float(np.asarray(dispersion).reshape(())), TINY)
 
 
-def _scale_and_df(dispersion):
+def scale_and_df(dispersion):
     """Return scale and degrees of freedom as numbers that arithmetic can bear."""
     square, df = np.asarray(dispersion, dtype=float)
     return max(float(np.sqrt(square)), TINY), min(max(float(df), TINY), LARGEST_DF)
