@@ -22,9 +22,9 @@ import numpy as np
 from _report import Targets, print_table, progress, write_json
 from scipy.special import logsumexp
 
-from skmoe._crps import _integral
-from skmoe._quantiles import Parts
 from skmoe.distribution import MixtureDistribution
+from skmoe.law._crps import _integral
+from skmoe.law._quantiles import Parts
 from skmoe.likelihoods import (
     Gamma,
     Gaussian,

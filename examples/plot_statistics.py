@@ -48,9 +48,7 @@ print(summary)
 summaries = {
     "observed information": summary,
     "sandwich": model.summary(covariance="sandwich"),
-    "bootstrap": model.summary(
-        covariance="bootstrap", n_bootstrap=100, random_state=0
-    ),
+    "bootstrap": model.summary(covariance="bootstrap", n_bootstrap=100, random_state=0),
 }
 
 frames = {name: some.to_frame() for name, some in summaries.items()}

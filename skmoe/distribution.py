@@ -5,11 +5,11 @@ from functools import cached_property
 import numpy as np
 from sklearn.utils import check_random_state
 
-from skmoe._crps import mixture_crps
-from skmoe._levels import check_level, check_levels
-from skmoe._modes import gaussian_modes, log_sum, searched_modes
-from skmoe._quantiles import mixture_quantiles
-from skmoe._regions import class_levels, density_levels, highest_density
+from skmoe.law._crps import mixture_crps
+from skmoe.law._levels import check_level, check_levels
+from skmoe.law._modes import gaussian_modes, log_sum, searched_modes
+from skmoe.law._quantiles import mixture_quantiles
+from skmoe.law._regions import class_levels, density_levels, highest_density
 from skmoe.likelihoods import Categorical, Gaussian
 
 __all__ = ["MixtureDistribution"]

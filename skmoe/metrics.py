@@ -14,10 +14,10 @@ from sklearn.metrics import get_scorer_names as get_point_scorer_names
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import MetadataRequest
 
-from skmoe._levels import check_level, check_levels
 from skmoe._sklearn import check_sample_weight
 from skmoe._xp import to_numpy
 from skmoe.distribution import MixtureDistribution
+from skmoe.law._levels import check_level, check_levels
 
 __all__ = [
     "LawScorer",

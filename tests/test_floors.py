@@ -21,8 +21,9 @@ FLOORS = {
     1: [
         "_protocols likelihoods._normal likelihoods._classes likelihoods._saddle "
         "likelihoods._counts likelihoods._positive likelihoods._robust "
-        "likelihoods._bounded likelihoods _levels _intervals _modes _tabulated "
-        "_quantiles _roots _outline _landscape _heights _regions _crps distribution"
+        "likelihoods._bounded likelihoods law._levels law._intervals law._modes "
+        "law._tabulated law._quantiles law._roots law._outline law._landscape "
+        "law._heights law._regions law._crps law distribution"
     ],
     2: [
         "gates._constant gates._missing gates._covariance gates._softmax_kernel "

@@ -3,12 +3,12 @@
 import numpy as np
 
 from skmoe._blocks import row_blocks
-from skmoe._intervals import IntervalUnion
 from skmoe._sklearn import safe_indexing
 from skmoe.conformal._models import law_of
 from skmoe.conformal._ranks import RankedRows
 from skmoe.conformal._scores import SCORES
 from skmoe.conformal._votes import held_by
+from skmoe.law._intervals import IntervalUnion
 
 __all__ = ["Calibrated", "Fold", "check_enough"]
 

@@ -7,9 +7,9 @@ above a threshold a score still counts as equal to it.
 
 import numpy as np
 
-from skmoe._intervals import IntervalUnion
-from skmoe._regions import highest_density
 from skmoe.distribution import MixtureDistribution
+from skmoe.law._intervals import IntervalUnion
+from skmoe.law._regions import highest_density
 
 __all__ = ["SCORES", "CentralScore", "DensityScore", "QuantileScore"]
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skmoe._intervals import IntervalUnion
+from skmoe.law._intervals import IntervalUnion
 
 __all__ = ["held_by"]
 

@@ -15,6 +15,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
 from skmoe._sklearn import HasMethods, StrOptions, few_threads, fit_context
+from skmoe._xp import to_numpy
 from skmoe.model_selection._bound import BoundMixture, announce
 from skmoe.model_selection._criteria import first_within_one_error, slope_criterion
 from skmoe.model_selection._delegation import DelegatedPrediction
@@ -224,7 +225,7 @@ class MixtureOfExpertsSearch(DelegatedPrediction, MetaEstimatorMixin, BaseEstima
         for name in ("best_score_", "n_splits_", "slope_", "dendrogram_"):
             vars(self).pop(name, None)  # of an earlier fit
         with (
-            few_threads(np.shape(y)[0] if np.ndim(y) else 0),
+            few_threads(np.asarray(to_numpy(y)).size),
             warnings.catch_warnings(),
         ):
             # What fits report that are not chosen is of no interest. Workers get

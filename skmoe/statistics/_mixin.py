@@ -8,7 +8,6 @@ from scipy import special
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skmoe._levels import check_level
 from skmoe._sklearn import check_sample_weight
 from skmoe._training import FittedRows
 from skmoe._wording import short_repr
@@ -17,6 +16,7 @@ from skmoe.em._information import information
 from skmoe.em._node import posterior
 from skmoe.em._units import UnitProblem, Units, group_codes
 from skmoe.exceptions import UnidentifiedWarning
+from skmoe.law._levels import check_level
 from skmoe.statistics._bootstrap import bootstrap_coefficients
 from skmoe.statistics._coefficients import (
     coefficient_blocks,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from skmoe._intervals import IntervalUnion
+from skmoe.law._intervals import IntervalUnion
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import special
 
-from skmoe._heights import Counts, Densities
-from skmoe._landscape import FLOOR
-from skmoe._outline import center_and_scale, expert_points, support_ends
-from skmoe._quantiles import Parts
+from skmoe.law._heights import Counts, Densities
+from skmoe.law._landscape import FLOOR
+from skmoe.law._outline import center_and_scale, expert_points, support_ends
+from skmoe.law._quantiles import Parts
 from skmoe.likelihoods import Gamma, Gaussian, Laplace, PointMass, Poisson, Uniform
-from tests.laws import COUNTS, N_ROWS, SMOOTH, build, make_gate
+from tests.law.laws import COUNTS, N_ROWS, SMOOTH, build, make_gate
 
 ROWS = np.arange(N_ROWS)
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from skmoe._landscape import Landscape
-from skmoe._roots import bracketed_peaks, bracketed_roots
+from skmoe.law._landscape import Landscape
+from skmoe.law._roots import bracketed_peaks, bracketed_roots
 
 __all__ = ["Counts", "Densities"]
 

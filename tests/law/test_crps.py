@@ -7,9 +7,9 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import integrate, stats
 
-import skmoe._crps as module
-from skmoe._crps import mixture_crps
-from skmoe._quantiles import Parts
+import skmoe.law._crps as module
+from skmoe.law._crps import mixture_crps
+from skmoe.law._quantiles import Parts
 from skmoe.likelihoods import (
     Gamma,
     Gaussian,
@@ -21,7 +21,16 @@ from skmoe.likelihoods import (
     StudentT,
     Uniform,
 )
-from tests.laws import COUNTS, MIXED, N_ROWS, SMOOTH, build, make_gate, point, scipy_cdf
+from tests.law.laws import (
+    COUNTS,
+    MIXED,
+    N_ROWS,
+    SMOOTH,
+    build,
+    make_gate,
+    point,
+    scipy_cdf,
+)
 
 ONE = np.ones((N_ROWS, 1))
 

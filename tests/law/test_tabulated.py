@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-import skmoe._quantiles as quantiles
-from skmoe._quantiles import Parts, mixture_quantiles
-from skmoe._tabulated import LARGEST_ERROR, MOST_CELLS, OctaveTable, tabulate
+import skmoe.law._quantiles as quantiles
+from skmoe.law._quantiles import Parts, mixture_quantiles
+from skmoe.law._tabulated import LARGEST_ERROR, MOST_CELLS, OctaveTable, tabulate
 from skmoe.likelihoods import Gamma, Gaussian, Laplace, PointMass, Poisson, StudentT
-from tests.laws import MIXED, SMOOTH, build, make_gate
+from tests.law.laws import MIXED, SMOOTH, build, make_gate
 
 LEVELS = np.linspace(0.1, 0.9, 9)
 ODD = np.array([0.9, 0.0, 1e-6, 0.05, 1.0, 0.45, 0.999, 0.5, 1 - 1e-6])

@@ -6,10 +6,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import optimize, special, stats
 from scipy.special import logsumexp, ndtr
 
-import skmoe._quantiles as quantiles
-from skmoe._quantiles import Parts, mixture_quantiles
+import skmoe.law._quantiles as quantiles
+from skmoe.law._quantiles import Parts, mixture_quantiles
 from skmoe.likelihoods import Gaussian, Laplace, StudentT
-from tests.laws import (
+from tests.law.laws import (
     COUNTS,
     N_ROWS,
     SMOOTH,

@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 from scipy.special import logsumexp
 
-from skmoe._modes import gaussian_modes, log_sum, searched_modes
+from skmoe.law._modes import gaussian_modes, log_sum, searched_modes
 from skmoe.likelihoods import (
     Binomial,
     Gamma,

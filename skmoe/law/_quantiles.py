@@ -10,7 +10,7 @@ import numpy as np
 from scipy import special
 
 from skmoe._blocks import row_blocks
-from skmoe._tabulated import NEGLIGIBLE, tabulate
+from skmoe.law._tabulated import NEGLIGIBLE, tabulate
 from skmoe.likelihoods import LOG_2PI, PointMass
 from skmoe.likelihoods._saddle import cornish_fisher, smallest_count
 

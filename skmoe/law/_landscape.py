@@ -9,7 +9,7 @@ differences of the cdf.
 
 import numpy as np
 
-from skmoe._outline import center_and_scale, feature_points, support_ends
+from skmoe.law._outline import center_and_scale, feature_points, support_ends
 
 __all__ = ["Landscape"]
 
@@ -35,7 +35,7 @@ class Landscape:
 
     Parameters
     ----------
-    part : skmoe._quantiles.Parts
+    part : skmoe.law._quantiles.Parts
         Densities only, or counts and point masses only.
 
     Attributes

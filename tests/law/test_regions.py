@@ -5,8 +5,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
-from skmoe._quantiles import Parts
-from skmoe._regions import density_levels, highest_density
+from skmoe.law._quantiles import Parts
+from skmoe.law._regions import density_levels, highest_density
 from skmoe.likelihoods import (
     Binomial,
     Gamma,
@@ -16,7 +16,7 @@ from skmoe.likelihoods import (
     StudentT,
     Uniform,
 )
-from tests.laws import COUNTS, MIXED, N_ROWS, SMOOTH, build, make_gate, point
+from tests.law.laws import COUNTS, MIXED, N_ROWS, SMOOTH, build, make_gate, point
 
 LEVELS = [0.05, 0.5, 0.9, 0.999]
 ROWS = np.arange(N_ROWS)
@@ -293,7 +293,7 @@ def test_in_any_unit(scale, rng):
 def test_blocks_do_not_matter(rng, monkeypatch):
     gate, parts, _ = build("unlike", rng)
     whole = highest_density(gate, parts, 0.8)
-    monkeypatch.setattr("skmoe._regions.BLOCK_ROWS", 1)
+    monkeypatch.setattr("skmoe.law._regions.BLOCK_ROWS", 1)
     one_by_one = highest_density(gate, parts, 0.8)
     assert_allclose(one_by_one.lower, whole.lower)
     y = rng.normal(size=N_ROWS)

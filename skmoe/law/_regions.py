@@ -9,9 +9,9 @@ most probable one down, and the density takes what is left of the level.
 import numpy as np
 
 from skmoe._blocks import row_blocks
-from skmoe._heights import Counts, Densities
-from skmoe._intervals import IntervalUnion
-from skmoe._quantiles import Parts
+from skmoe.law._heights import Counts, Densities
+from skmoe.law._intervals import IntervalUnion
+from skmoe.law._quantiles import Parts
 
 __all__ = ["class_levels", "density_levels", "highest_density"]
 

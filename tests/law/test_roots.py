@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import optimize
 
-from skmoe._roots import bracketed_peaks, bracketed_roots
+from skmoe.law._roots import bracketed_peaks, bracketed_roots
 
 SHIFT = np.array([-3.0, -0.2, 0.0, 1e-9, 0.7, 40.0])
 

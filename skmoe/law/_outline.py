@@ -18,7 +18,7 @@ def center_and_scale(part):
 
     Parameters
     ----------
-    part : skmoe._quantiles.Parts
+    part : skmoe.law._quantiles.Parts
 
     Returns
     -------
@@ -43,7 +43,7 @@ def expert_points(part):
 
     Parameters
     ----------
-    part : skmoe._quantiles.Parts
+    part : skmoe.law._quantiles.Parts
 
     Returns
     -------
@@ -66,7 +66,7 @@ def feature_points(part, unit):
 
     Parameters
     ----------
-    part : skmoe._quantiles.Parts
+    part : skmoe.law._quantiles.Parts
     unit : float
         Of the medians all are kept, of the others one in each unit, beside the
         least scale of a row's densities; 0 keeps all.
@@ -94,7 +94,7 @@ def support_ends(part):
 
     Parameters
     ----------
-    part : skmoe._quantiles.Parts
+    part : skmoe.law._quantiles.Parts
 
     Returns
     -------

@@ -11,8 +11,8 @@ import numpy as np
 from scipy import special
 
 from skmoe._blocks import row_blocks
-from skmoe._outline import center_and_scale, feature_points, support_ends
-from skmoe._quantiles import Parts
+from skmoe.law._outline import center_and_scale, feature_points, support_ends
+from skmoe.law._quantiles import Parts
 from skmoe.likelihoods import Gaussian, RowGaussian
 
 __all__ = ["mixture_crps"]

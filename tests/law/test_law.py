@@ -15,13 +15,13 @@ from skmoe import (
     MixtureOfExpertsClassifier,
     MixtureOfExpertsRegressor,
 )
-from skmoe._intervals import IntervalUnion
-from skmoe._outline import expert_points, support_ends
-from skmoe._quantiles import Parts
 from skmoe.distribution import MixtureDistribution
 from skmoe.experts import PoissonExpert
+from skmoe.law._intervals import IntervalUnion
+from skmoe.law._outline import expert_points, support_ends
+from skmoe.law._quantiles import Parts
 from skmoe.likelihoods import Categorical, Gaussian
-from tests.laws import COUNTS, MIXED, N_ROWS, SMOOTH, build
+from tests.law.laws import COUNTS, MIXED, N_ROWS, SMOOTH, build
 
 LEVELS = np.array([0.02, 0.3, 0.5, 0.9])
 
