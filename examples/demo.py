@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from textwrap import fill
 
 # Read once, when scikit-learn is loaded. The fits are small: a second thread costs
 # more in waiting than it saves, and on a busy machine many times more.
@@ -153,17 +154,6 @@ def print_table(scores, tables):
     print("\nA lower RMSE is better, and a higher log score.")
 
 
-def quantile(law, level):
-    """Return the quantile of each row of a predictive law, by bisection of its cdf."""
-    std = np.sqrt(law.variance)
-    low, high = law.mean - 12 * std, law.mean + 12 * std
-    for _ in range(50):
-        middle = (low + high) / 2
-        below = law.cdf(middle) < level
-        low, high = np.where(below, middle, low), np.where(below, high, middle)
-    return (low + high) / 2
-
-
 def in_order(model, X):
     """Return the experts in the order of where on the last column they are used."""
     gate = model.gate_proba(X)
@@ -204,7 +194,7 @@ def draw_mcycle(top, bottom, table):
     order = in_order(model, X)
     x = np.linspace(0.0, 60.0, 801)
     law = model.predict_distribution(x[:, None])
-    low, high = quantile(law, 0.05), quantile(law, 0.95)
+    low, high = law.interval(0.9).T
     top.fill_between(x, low, high, color=BAND, lw=0, label="90 % band of the law")
     draw_rows(top, model, order, X[:, 0], X, y)
     draw_experts(top, model, order, x, x[:, None])
@@ -213,6 +203,7 @@ def draw_mcycle(top, bottom, table):
     top.legend(loc="lower right")
     draw_gate(bottom, model, order, x, x[:, None])
     bottom.set(xlabel="time after the impact (ms)")
+    return model
 
 
 def draw_concrete(top, bottom, table):
@@ -234,6 +225,7 @@ def draw_concrete(top, bottom, table):
     ticks = (1, 3, 7, 14, 28, 56, 90, 180, 365)
     bottom.set(xscale="log", xlabel="age (days)", xticks=ticks, xticklabels=ticks)
     bottom.minorticks_off()
+    return model
 
 
 def caption(models):
@@ -243,7 +235,7 @@ def caption(models):
 
 
 def draw(tables, scores):
-    """Draw both tables and write the picture."""
+    """Draw both tables and write the picture; return the mixtures in it."""
     style = {
         "font.size": 13,
         "axes.spines.top": False,
@@ -267,8 +259,10 @@ def draw(tables, scores):
             height_ratios=(3, 1),
             layout="constrained",
         )
-        draw_mcycle(*axes[:, 0], tables["mcycle"])
-        draw_concrete(*axes[:, 1], tables["concrete"])
+        models = {
+            "mcycle": draw_mcycle(*axes[:, 0], tables["mcycle"]),
+            "concrete": draw_concrete(*axes[:, 1], tables["concrete"]),
+        }
         for ax, (name, title) in zip(axes[0], titles.items(), strict=True):
             ax.set_title(title, loc="left", fontsize=16, color=INK, pad=32)
             line = ax.text(
@@ -283,6 +277,7 @@ def draw(tables, scores):
         figure.get_layout_engine().set(w_pad=0.15, h_pad=0.1, wspace=0.06)
         OUT.parent.mkdir(exist_ok=True)
         figure.savefig(OUT, dpi=100)
+    return models
 
 
 def main():
@@ -295,7 +290,8 @@ def main():
     }
     count("")
     print_table(scores, tables)
-    draw(tables, scores)
+    for name, model in draw(tables, scores).items():
+        print(f"\n{fill(f'{name}: {model.diagnose()}', 88)}")
     seconds = time.perf_counter() - started
     print(f"\n{OUT.relative_to(OUT.parents[1])} is drawn. ({seconds:.0f} s)")
 
