@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+from scipy import sparse, stats
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import SplineTransformer, StandardScaler
@@ -452,3 +452,24 @@ def test_stack_has_no_bootstrap():
     model = model.set_params(gate=SoftmaxGate()).fit(X, y)
     with pytest.raises(ValueError, match="refits by EM"):
         model.summary(covariance="bootstrap")
+
+
+def test_sparse_tables_are_described_like_dense_ones():
+    X, y = lines(names=None)
+    X = X - [40.0, 2.0]
+    X[np.abs(X) < 0.2] = 0.0
+    dense = mixture().fit(X, y)
+    again = mixture(init=np.asarray(dense.responsibilities(X, y)))
+    sparse_fit = again.fit(sparse.csr_array(X), y)
+    np.testing.assert_allclose(
+        sparse_fit.summary().std_errors, dense.summary().std_errors, rtol=1e-3
+    )
+
+
+def test_gaps_have_coefficients_of_their_own():
+    X, y = lines()
+    X = X.where(np.random.default_rng(0).random(X.shape) > 0.1)
+    model = MixtureOfExpertsRegressor(n_experts=2, init="kmeans", random_state=0)
+    frame = model.fit(X, y).summary().to_frame()
+    assert "age is missing" in set(frame.term[frame.part == "expert0"])
+    assert len(frame) == model.n_parameters_
