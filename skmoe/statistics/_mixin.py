@@ -108,10 +108,9 @@ class Statistics:
         rows = self._rows_of_summary(X, y, sample_weight, groups, offset, trials)
         blocks = coefficient_blocks(self)
         found = information(self.node_, *rows)
-        refits = (n_bootstrap, random_state, n_jobs)
-        draws = lost = None
+        draws, lost = None, np.empty(0, dtype=int)
         if covariance == "bootstrap":
-            draws = _drawn(self, rows, *refits)
+            draws = _drawn(self, rows, n_bootstrap, random_state, n_jobs)
             matrix = np.atleast_2d(np.cov(draws.T))
         else:
             jacobian = jacobian_of(blocks, found)
@@ -128,7 +127,7 @@ class Statistics:
             references=references(self.node_),
             notes=_notes(self, found, rows, covariance),
         )
-        if lost is not None and lost.size:
+        if lost.size:
             _warn_of(result, lost)
         return result
 
