@@ -29,6 +29,7 @@ from skmoe._xp import like
 from skmoe.em._build import responsibilities
 from skmoe.em._fit import FitOptions, fit_node
 from skmoe.em._node import posterior
+from skmoe.em._search import WARM_GATE_STEPS
 from skmoe.em._stack import fit_stack
 from skmoe.em._starts import Start
 from skmoe.experts._adapter import warn_about_weights
@@ -37,9 +38,6 @@ from skmoe.reading._mixin import ReadableMixture
 from skmoe.statistics._mixin import Statistics
 
 __all__ = ["BaseMixtureOfExperts"]
-
-# A refit starts from the old responsibilities: the gate needs some steps there.
-WARM_GATE_STEPS = 8
 
 
 class BaseMixtureOfExperts(

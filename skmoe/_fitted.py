@@ -1,20 +1,21 @@
 """What can be read off a fitted mixture."""
 
 import numpy as np
-from scipy import special
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from skmoe._arguments import check_finite
 from skmoe._coding import code_table
+from skmoe._criteria import Evidence
 from skmoe._seen import check_given, check_known
 from skmoe._sklearn import check_same_namespace, check_sample_weight
+from skmoe._training import given_rows
 from skmoe._wording import seen_names
 from skmoe._xp import like, to_numpy
 from skmoe.em._build import gate_columns
 from skmoe.em._law import law
-from skmoe.em._node import posterior, take_columns
-from skmoe.em._units import UnitProblem, Units, group_codes
+from skmoe.em._node import take_columns
+from skmoe.em._units import UnitProblem
 
 __all__ = ["GATE_ALONE", "FittedMixture"]
 
@@ -161,7 +162,8 @@ class FittedMixture:
         """
         known = {"offset": offset, "trials": trials}
         if groups is not None:
-            units = self._units_at(X, y, None, groups, "responsibilities", known)
+            rows = given_rows(self, X, y, None, groups, "responsibilities", known)
+            units = UnitProblem(self.node_, *rows, prepare=False)
             return like(X, units.conditional_responsibilities().T)
         distribution, y = self._law_at(X, y, "responsibilities", known)
         return like(X, distribution.responsibilities(y))
@@ -203,7 +205,8 @@ class FittedMixture:
         log_likelihood : float
             In nats.
         """
-        return self._evidence(X, y, sample_weight, "log_likelihood", **beside)[0]
+        evidence = self._evidence(X, y, sample_weight, "log_likelihood", **beside)
+        return evidence.log_likelihood
 
     def aic(self, X, y, sample_weight=None, **beside):
         """Return Akaike's criterion, ``2 n_parameters - 2 log_likelihood``.
@@ -221,8 +224,7 @@ class FittedMixture:
         aic : float
             Lower is better.
         """
-        fit, _, _ = self._evidence(X, y, sample_weight, "aic", **beside)
-        return 2.0 * self.n_parameters_ - 2.0 * fit
+        return self._evidence(X, y, sample_weight, "aic", **beside).aic
 
     def bic(self, X, y, sample_weight=None, **beside):
         """Return Schwarz's criterion, with log of the total weight of the rows.
@@ -242,8 +244,7 @@ class FittedMixture:
         bic : float
             Lower is better.
         """
-        fit, total, _ = self._evidence(X, y, sample_weight, "bic", **beside)
-        return self.n_parameters_ * float(np.log(total)) - 2.0 * fit
+        return self._evidence(X, y, sample_weight, "bic", **beside).bic
 
     def icl(self, X, y, sample_weight=None, **beside):
         """Return BIC plus twice the entropy of the responsibilities.
@@ -267,45 +268,29 @@ class FittedMixture:
         model for clustering with the integrated completed likelihood. IEEE
         Trans. Pattern Anal. Mach. Intell. 22.
         """
-        fit, total, entropy = self._evidence(X, y, sample_weight, "icl", **beside)
-        return self.n_parameters_ * float(np.log(total)) - 2.0 * fit + 2.0 * entropy
+        return self._evidence(X, y, sample_weight, "icl", **beside).icl
 
     def _evidence(
         self, X, y, sample_weight, method, *, groups=None, offset=None, trials=None
     ):
-        """Return log-likelihood, total weight, and entropy of the experts."""
+        """Return the `Evidence` of the rows; its entropy is 0 but for "icl"."""
         known = {"offset": offset, "trials": trials}
         if groups is not None:
-            units = self._units_at(X, y, sample_weight, groups, method, known)
-            resp, log_prob = posterior(units.joint(conditional=True))
-            weight, resp = units.unit_weight, resp.T
-        else:
-            distribution, y = self._law_at(X, y, method, known)
-            log_prob = distribution.log_prob(y)
-            weight = check_sample_weight(to_numpy(sample_weight), log_prob)
-            resp = np.ones((1, 1))
-            if method == "icl":
-                resp = distribution.responsibilities(y)
-        entropy = special.entr(resp).sum(axis=1) * weight
-        return float(weight @ log_prob), float(weight.sum()), float(entropy.sum())
+            rows = given_rows(self, X, y, sample_weight, groups, method, known)
+            return Evidence.at(self.node_, rows)
+        distribution, y = self._law_at(X, y, method, known)
+        log_prob = distribution.log_prob(y)
+        weight = check_sample_weight(to_numpy(sample_weight), log_prob)
+        resp = np.zeros((len(self.experts_), weight.size))
+        if method == "icl":
+            resp = distribution.responsibilities(y).T
+        return Evidence.of(self.n_parameters_, resp, log_prob, weight)
 
     def _law_at(self, X, y, method, known=None):
         """Return the law of the rows of X, and responses as it wants them."""
         checked = self._check_new(X, method, known)
         y = self._check_response(checked, y)
         return law(self.node_, checked, self.top_k), y
-
-    def _units_at(self, X, y, sample_weight, groups, method, known):
-        """Return the fitted node bound to groups of rows of positive weight."""
-        checked = self._check_new(X, method, known)
-        y = self._check_response(checked, y)
-        weight = check_sample_weight(to_numpy(sample_weight), checked)
-        units = Units(group_codes(to_numpy(groups), checked.shape[0]))
-        keep = weight > 0
-        if not keep.all():
-            checked, y, weight = checked[keep], y[keep], weight[keep]
-            units = units.take(keep)
-        return UnitProblem(self.node_, checked, y, weight, units, prepare=False)
 
     def _check_response(self, X, y):
         """Return responses as the engine wants them.

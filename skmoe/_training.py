@@ -12,6 +12,7 @@ from skmoe._arguments import check_finite, resolve_gate
 from skmoe._coding import TableCoder, learn_table
 from skmoe._columns import ColumnPlan, check_seen
 from skmoe._seen import check_given, check_known
+from skmoe._sklearn import check_sample_weight
 from skmoe._xp import to_numpy
 from skmoe.em._balance import UsagePrior, balance_of
 from skmoe.em._build import informed_expert
@@ -19,7 +20,14 @@ from skmoe.em._node import take_columns
 from skmoe.em._units import Units, group_codes
 from skmoe.gates._tree import GateTree, is_generative
 
-__all__ = ["FittedRows", "TrainingRows", "check_support", "read_training_rows"]
+__all__ = [
+    "FittedRows",
+    "TrainingRows",
+    "check_support",
+    "given_rows",
+    "read_training_rows",
+    "rows_to_judge",
+]
 
 
 class FittedRows(NamedTuple):
@@ -225,3 +233,64 @@ def check_support(node, X, y, rows):
             f"{note} The rows of a group share one expert; fit them without groups, or "
             "give an expert that takes all of them."
         )
+
+
+def given_rows(model, X, y, sample_weight, groups, method, known):
+    """Read rows given to a fitted model, as the engine has them.
+
+    Parameters
+    ----------
+    model : fitted mixture
+    X, y, sample_weight, groups : array-like
+        The last two may be None.
+    method : str
+        Whose arguments they are, for messages.
+    known : dict of str to array
+        Known quantities beside X.
+
+    Returns
+    -------
+    rows : FittedRows
+        Those of positive weight.
+
+    Raises
+    ------
+    ValueError
+        If they are not as in fit.
+    """
+    X = model._check_new(X, method, known)
+    y = model._check_response(X, y)
+    weight = check_sample_weight(to_numpy(sample_weight), X)
+    units = None
+    if groups is not None:
+        units = Units(group_codes(to_numpy(groups), X.shape[0]))
+    keep = weight > 0
+    if not keep.all():
+        X, y, weight = X[keep], y[keep], weight[keep]
+        units = None if units is None else units.take(keep)
+    return FittedRows(X, y, weight, units)
+
+
+def rows_to_judge(model, X, y, sample_weight, groups, method, known):
+    """Return given rows, or those of the fit where X and y are None.
+
+    Raises
+    ------
+    ValueError
+        If one of X and y is missing, or the model has no rows any more.
+    """
+    if (X is None) != (y is None):
+        given, missing = ("y", "X") if X is None else ("X", "y")
+        raise ValueError(
+            f"{method} needs both X and y, or neither: {given} is given without "
+            f"{missing}."
+        )
+    if X is not None:
+        return given_rows(model, X, y, sample_weight, groups, method, known)
+    rows = getattr(model, "_training_rows", None)
+    if rows is None:
+        raise ValueError(
+            "this model no longer has the rows that it was fitted to (it was copied or "
+            f"unpickled): give them, {method}(X, y)."
+        )
+    return rows

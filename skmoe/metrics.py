@@ -11,10 +11,10 @@ import numpy as np
 from sklearn import get_config
 from sklearn.metrics import get_scorer as get_point_scorer
 from sklearn.metrics import get_scorer_names as get_point_scorer_names
-from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import MetadataRequest
 
 from skmoe._sklearn import check_sample_weight
+from skmoe._unwrapped import transformed_by, unwrapped
 from skmoe._xp import to_numpy
 from skmoe.distribution import MixtureDistribution
 from skmoe.law._levels import check_level, check_levels
@@ -332,20 +332,13 @@ def law_and_response(estimator, X, y, **beside):
     TypeError
         If the estimator has no predictive law.
     """
-    last = estimator
-    while not hasattr(last, "predict_distribution"):
-        if isinstance(last, Pipeline):
-            for _, step in last.steps[:-1]:
-                X = X if step in (None, "passthrough") else step.transform(X)
-            last = last.steps[-1][1]
-        elif hasattr(last, "best_estimator_"):
-            last = last.best_estimator_
-        else:
-            raise TypeError(
-                f"{type(last).__name__} has no predictive law: give a mixture of "
-                "experts, or a pipeline or search that ends in one."
-            )
-    law = last.predict_distribution(X, **beside)
+    before, last = unwrapped(estimator)
+    if not hasattr(last, "predict_distribution"):
+        raise TypeError(
+            f"{type(last).__name__} has no predictive law: give a mixture of experts, "
+            "or a pipeline or search that ends in one."
+        )
+    law = last.predict_distribution(transformed_by(before, X), **beside)
     return law, last._encode_target(last._check_target(to_numpy(y)))
 
 

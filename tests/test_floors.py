@@ -49,9 +49,10 @@ FLOORS = {
         "em._merge em._neighbours em"
     ],
     4: [
-        "_wording _columns _arguments _coding _seen _callbacks _training _fitted "
+        "_wording _columns _arguments _coding _seen _callbacks _training "
+        "_criteria _fitted _unwrapped "
         "_composition _tree_arguments _nodes _targets _transformer "
-        "reading._explained reading._moves reading._explain_flat reading._evidence "
+        "reading._explained reading._moves reading._explain_flat reading._case "
         "reading._findings reading._diagnosis reading._diagram reading._mixin "
         "reading._explain_tree reading._tree_text reading._hard_tree reading "
         "statistics._coefficients statistics._covariance statistics._bootstrap "

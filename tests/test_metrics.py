@@ -8,6 +8,7 @@ import pytest
 from numpy.testing import assert_allclose
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import mean_pinball_loss
 from sklearn.model_selection import GridSearchCV, KFold, cross_validate
@@ -24,6 +25,7 @@ from skmoe import (
 from skmoe.distribution import MixtureDistribution
 from skmoe.experts import PoissonExpert
 from skmoe.likelihoods import Gaussian
+from skmoe.model_selection import MixtureOfExpertsSearch
 
 QUICK = {"n_experts": 2, "init": "kmeans", "random_state": 0, "max_iter": 30}
 
@@ -232,6 +234,15 @@ def test_cross_validation_with_several_scorers(rows):
         for name in names:
             expected = scoring[name](fitted, X[test], y[test])
             assert_allclose(scores[f"test_{name}"][i], expected)
+
+
+def test_searches_of_the_number_and_frozen_models(model, rows):
+    X, y, _ = rows
+    search = MixtureOfExpertsSearch(regressor(), n_experts=2, method="bic").fit(X, y)
+    scorer = metrics.get_scorer("log_score")
+    expected = scorer(search.best_estimator_, X, y)
+    assert_allclose(scorer(search, X, y), expected)
+    assert_allclose(scorer(FrozenEstimator(model), X, y), scorer(model, X, y))
 
 
 def test_search_prefers_the_better_law(rows):

@@ -7,6 +7,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import column_or_1d, indexable
 
 from skmoe._sklearn import check_sample_weight, safe_indexing
+from skmoe._unwrapped import transformed_by, unwrapped
 
 __all__ = ["check_mixture", "checked_rows", "fitted", "law_of"]
 
@@ -46,15 +47,10 @@ def law_of(model, X):
     TypeError
         If there is none.
     """
-    if isinstance(model, FrozenEstimator):
-        return law_of(model.estimator, X)
-    if isinstance(model, Pipeline):
-        return law_of(model[-1], model[:-1].transform(X) if len(model) > 1 else X)
-    if hasattr(model, "predict_distribution"):
-        return model.predict_distribution(X)
-    if hasattr(model, "best_estimator_"):
-        return law_of(model.best_estimator_, X)
-    raise TypeError(NO_LAW.format(type(model).__name__))
+    before, last = unwrapped(model)
+    if not hasattr(last, "predict_distribution"):
+        raise TypeError(NO_LAW.format(type(last).__name__))
+    return last.predict_distribution(transformed_by(before, X))
 
 
 def checked_rows(X, y, sample_weight):

@@ -24,7 +24,7 @@ from skmoe._blocks import row_blocks
 from skmoe._protocols import Differentiable, has_fixed_law
 from skmoe._terms import CoefficientMap
 from skmoe.em._node import Node, posterior, take_columns
-from skmoe.em._units import UnitProblem, Units
+from skmoe.em._units import UnitProblem, Units, labelled_rows
 from skmoe.experts._expanded import ExpandedExpert
 from skmoe.gates._derivatives import GateNode, gate_nodes
 
@@ -101,22 +101,17 @@ def information(
     units : Units or None
         Groups, and rows without a response, which say nothing here.
     """
-    labelled = None if units is None else units.labelled
-    if labelled is not None:
-        assert units is not None
-        X, y, weight = X[labelled], y[labelled], weight[labelled]
-        units = units.take(labelled)
+    X, y, weight, units = labelled_rows(X, y, weight, units)
     blocks, fixed = _lay_out(node)
     n_parameters = max((block.where.stop for block in blocks), default=0)
     sums = _Sums(blocks, n_parameters)
-    group = None if units is None else units.group
-    if group is None:
+    if units is None:
         for rows in row_blocks(weight.size, BLOCK_ROWS):
             joint = node.conditional(X[rows], y[rows])
             gate_rows = take_columns(X[rows], node.gate_columns)
             sums.add(node, gate_rows, X[rows], y[rows], joint, weight[rows])
     else:
-        bound = UnitProblem(node, X, y, weight, Units(group), prepare=False)
+        bound = UnitProblem(node, X, y, weight, units, prepare=False)
         joint = bound.joint(conditional=True)
         unit_weight, add_up = bound.unit_weight, bound.add_up
         sums.add(node, bound.gate_rows, X, y, joint, unit_weight, add_up)

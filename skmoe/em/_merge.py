@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from skmoe._protocols import is_parametric
 from skmoe.em._build import build_problem, responsibilities, settle
 from skmoe.em._node import Node
-from skmoe.em._search import continue_run, race
+from skmoe.em._search import WARM_GATE_STEPS, continue_run, race
 from skmoe.em._starts import Start
 
 __all__ = [
@@ -37,7 +37,6 @@ __all__ = [
 Array = NDArray[np.float64]
 Rows = tuple[Any, Array, Array, int | None]
 
-GATE_STEPS = 8
 # Closest pairs that are tried, each with a few passes, where passes are cheap.
 TRIED_PAIRS = 2
 # Passes of EM on each level: enough to tell levels apart, which differ by more than the
@@ -185,7 +184,7 @@ def merge_path(
         "acceleration": acceleration,
         "exact": exact,
     }
-    start = Start("fit", responsibilities(node, X, y, weight), GATE_STEPS)
+    start = Start("fit", responsibilities(node, X, y, weight), WARM_GATE_STEPS)
     bound, resp, _ = climbed(fresh(len(node.experts)), [start], rows, **climb)
     levels = [MergeLevel(bound, resp, None, 0.0)]
     while len(levels[-1].node.experts) > 1:
@@ -193,7 +192,7 @@ def merge_path(
         cost = merge_costs(last.node, last.resp, X, y, weight)
         pairs = {f"{i}, {j}": (i, j) for i, j in pairs_by_cost(cost, n_tried)}
         starts = [
-            Start(name, merged(last.resp, *pair), GATE_STEPS)
+            Start(name, merged(last.resp, *pair), WARM_GATE_STEPS)
             for name, pair in pairs.items()
         ]
         smaller, resp, name = climbed(

@@ -15,6 +15,7 @@ from skmoe.em._node import Assign, posterior
 from skmoe.em._starts import Start, StartData, swaps
 
 __all__ = [
+    "WARM_GATE_STEPS",
     "Run",
     "SearchReport",
     "anneal",
@@ -34,6 +35,8 @@ FIRST_ROUND, SECOND_ROUND = 4, 10
 SECOND_FIELD, FINALISTS = 6, 3
 SWAP_PASSES = 25
 ANNEALING_RATE, ANNEALING_PASSES = 1.4, 2
+# From responsibilities of a fit the gate needs some steps to come back.
+WARM_GATE_STEPS = 8
 # Passes that decide between candidates; only the winner goes on to the very end.
 CANDIDATE_PASSES = 100
 

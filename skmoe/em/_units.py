@@ -26,7 +26,7 @@ from skmoe.em._balance import Capacity, UsagePrior
 from skmoe.em._node import Node, hard_assignment, posterior, take_columns
 from skmoe.em._node_problem import NodeProblem, in_pass
 
-__all__ = ["UnitProblem", "Units", "group_codes"]
+__all__ = ["UnitProblem", "Units", "group_codes", "labelled_rows", "unit_posterior"]
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -280,3 +280,33 @@ def _means(add_up: Any, rows: Array) -> Array:
     mean = np.full(total.shape, np.nan)
     np.divide(total, share, out=mean, where=share > 0.0)
     return mean
+
+
+def unit_posterior(
+    node: Node, X: Any, y: Array, weight: Array, units: Units | None = None
+) -> tuple[Array, Array, Array]:
+    """Return what a fitted node says of units, by its law of y given x.
+
+    Returns
+    -------
+    resp : array of shape (n_experts, n_units)
+    log_prob : array of shape (n_units,)
+    weight : array of shape (n_units,)
+        Of rows; 1 for groups, whose rows count by their weight inside.
+    """
+    if units is None:
+        return (*posterior(node.conditional(X, y)), weight)
+    bound = UnitProblem(node, X, y, weight, units, prepare=False)
+    return (*posterior(bound.joint(conditional=True)), bound.unit_weight)
+
+
+def labelled_rows(
+    X: Any, y: Array, weight: Array, units: Units | None = None
+) -> tuple[Any, Array, Array, Units | None]:
+    """Return the rows that have a response, and their groups where there are some."""
+    if units is None:
+        return X, y, weight, None
+    if units.labelled is not None:
+        seen = units.labelled
+        X, y, weight, units = X[seen], y[seen], weight[seen], units.take(seen)
+    return X, y, weight, None if units.group is None else Units(units.group)

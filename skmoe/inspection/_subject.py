@@ -1,9 +1,9 @@
 """The fitted model that a picture is of."""
 
 from sklearn.base import is_classifier
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from skmoe._unwrapped import transformed_by, unwrapped
 from skmoe._wording import target_labels
 from skmoe._xp import to_numpy
 
@@ -29,18 +29,7 @@ class Subject:
     """
 
     def __init__(self, estimator, display, needs="gate_proba"):
-        self.before, self.mixture = [], estimator
-        while True:
-            if hasattr(self.mixture, "best_estimator_"):
-                self.mixture = self.mixture.best_estimator_
-            elif isinstance(self.mixture, Pipeline) and self.mixture.steps:
-                *steps, (_, last) = self.mixture.steps
-                self.before += [
-                    step for _, step in steps if step not in (None, "passthrough")
-                ]
-                self.mixture = last
-            else:
-                break
+        self.before, self.mixture = unwrapped(estimator)
         if hasattr(self.mixture, needs):
             check_is_fitted(self.mixture)
             return
@@ -54,9 +43,7 @@ class Subject:
 
     def rows(self, X):
         """Return rows as the mixture takes them."""
-        for step in self.before:
-            X = step.transform(X)
-        return X
+        return transformed_by(self.before, X)
 
     def gate(self, X):
         """Return gate probabilities of shape (n_samples, n_experts)."""

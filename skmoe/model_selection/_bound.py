@@ -4,21 +4,20 @@ import copy
 import warnings
 
 import numpy as np
-from scipy import special
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
+from skmoe._criteria import Evidence
 from skmoe._protocols import is_parametric
 from skmoe._xp import to_numpy
 from skmoe.em._build import responsibilities
-from skmoe.em._merge import GATE_STEPS, climbed
+from skmoe.em._merge import climbed
 from skmoe.em._node import posterior
 from skmoe.em._ridge import copy_ridges
+from skmoe.em._search import WARM_GATE_STEPS
 from skmoe.em._starts import Start
-from skmoe.em._units import UnitProblem
 from skmoe.exceptions import CollapsedExpertWarning
-from skmoe.model_selection._criteria import Evidence
 
 __all__ = ["BoundMixture", "GivenStarts", "announce", "single_fit", "started"]
 
@@ -33,7 +32,7 @@ class GivenStarts:
     """
 
     # The gate is taken to the responsibilities before EM begins.
-    gate_steps = GATE_STEPS
+    gate_steps = WARM_GATE_STEPS
 
     def __init__(self, starts):
         self.starts = starts
@@ -135,7 +134,7 @@ class BoundMixture:
             return self.node, resp
         node, resp, _ = climbed(
             self.fresh(len(self.node.experts)),
-            [Start("fit", resp, GATE_STEPS)],
+            [Start("fit", resp, WARM_GATE_STEPS)],
             self.rows,
             passes=1,
             acceleration=None,
@@ -146,20 +145,7 @@ class BoundMixture:
     def evidence(self, node=None):
         """Return what a node says of its size; None: the mixture's own."""
         node = self.node if node is None else node
-        X, y, weight, _ = self.rows
-        if self.units is None:
-            resp, log_prob = posterior(node.conditional(X, y))
-        else:
-            bound = UnitProblem(node, X, y, weight, self.units, prepare=False)
-            resp, log_prob = posterior(bound.joint(conditional=True))
-            weight = bound.unit_weight
-        return Evidence(
-            log_likelihood=float(weight @ log_prob),
-            n_parameters=node.n_parameters,
-            entropy=float(special.entr(resp).sum(axis=0) @ weight),
-            total=float(weight.sum()),
-            n_experts=len(node.experts),
-        )
+        return Evidence.at(node, self.model._training_rows)
 
     def log_prob(self, node):
         """Return the log density of each row under a node, (n_rows,)."""

@@ -1,53 +1,12 @@
-"""Criteria that trade likelihood for parameters."""
-
-from dataclasses import dataclass
+"""Criteria that look at the fits of several sizes together."""
 
 import numpy as np
 from scipy.stats import theilslopes
 
-__all__ = ["Evidence", "first_within_one_error", "slope_criterion"]
+__all__ = ["first_within_one_error", "slope_criterion"]
 
 # Points of the line that the slope is estimated from, at the least.
 LEAST_POINTS = 3
-
-
-@dataclass
-class Evidence:
-    """What a fit says of its size.
-
-    Attributes
-    ----------
-    log_likelihood : float
-        In nats.
-    n_parameters : int
-    entropy : float
-        Of the responsibilities, summed over the rows, in nats.
-    total : float
-        Weight of the rows, or number of groups.
-    n_experts : int
-    """
-
-    log_likelihood: float
-    n_parameters: int
-    entropy: float
-    total: float
-    n_experts: int
-
-    @property
-    def aic(self):
-        """Akaike's criterion."""
-        return 2.0 * self.n_parameters - 2.0 * self.log_likelihood
-
-    @property
-    def bic(self):
-        """Schwarz's criterion."""
-        penalty = self.n_parameters * float(np.log(self.total))
-        return penalty - 2.0 * self.log_likelihood
-
-    @property
-    def icl(self):
-        """BIC and twice the entropy."""
-        return self.bic + 2.0 * self.entropy
 
 
 def slope_criterion(log_likelihood, n_parameters):

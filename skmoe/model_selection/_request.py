@@ -70,10 +70,10 @@ class GivenRows:
         """
         labelled = model._split_labelled(np.asarray(to_numpy(self.y)))[1]
         rows = self if labelled is None else self.take(np.flatnonzero(labelled))
-        log_lik, total, _ = model._evidence(
+        evidence = model._evidence(
             rows.X, rows.y, rows.sample_weight, "log_likelihood", **rows.beside
         )
-        return log_lik / total
+        return evidence.log_likelihood / evidence.total
 
 
 def check_estimator(estimator):

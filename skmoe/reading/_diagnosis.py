@@ -6,12 +6,9 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from skmoe._sklearn import check_sample_weight
-from skmoe._training import FittedRows
+from skmoe._training import rows_to_judge
 from skmoe._wording import number, percent
-from skmoe._xp import to_numpy
-from skmoe.em._units import Units, group_codes
-from skmoe.reading._evidence import Evidence
+from skmoe.reading._case import Case
 from skmoe.reading._findings import CHECKS, behind_best
 
 __all__ = ["Diagnosis", "diagnose"]
@@ -94,7 +91,8 @@ def diagnose(model, X=None, y=None, sample_weight=None, groups=None, **known):
         If there are no rows to judge by.
     """
     check_is_fitted(model, "node_")
-    case = Evidence(model, _rows(model, X, y, sample_weight, groups, known))
+    rows = rows_to_judge(model, X, y, sample_weight, groups, "diagnose", known)
+    case = Case(model, rows)
     found = [finding for check in CHECKS for finding in check(case)]
     found.sort(key=lambda finding: finding.severity != "problem")
     return Diagnosis(
@@ -106,28 +104,6 @@ def diagnose(model, X=None, y=None, sample_weight=None, groups=None, **known):
         expert_names=list(model.expert_names_),
         summary=_summary(case),
     )
-
-
-def _rows(model, X, y, sample_weight, groups, known):
-    """Return the rows to judge by, as the engine has them."""
-    if X is None and y is None:
-        rows = getattr(model, "_training_rows", None)
-        if rows is None:
-            raise ValueError(
-                "this model does not hold the rows that it was fitted to (it was "
-                "pickled): give them, diagnose(X, y)."
-            )
-        return rows
-    if X is None or y is None:
-        raise ValueError("diagnose needs both X and y, or neither; got one of them.")
-    X = model._check_new(X, "diagnose", known)
-    y = model._check_response(X, y)
-    weight = check_sample_weight(to_numpy(sample_weight), X)
-    keep = weight > 0
-    units = None
-    if groups is not None:
-        units = Units(group_codes(to_numpy(groups), X.shape[0])).take(keep)
-    return FittedRows(X[keep], y[keep], weight[keep], units)
 
 
 def _summary(case):

@@ -11,13 +11,11 @@ from sklearn.utils.parallel import Parallel, delayed
 from skmoe._sklearn import few_threads
 from skmoe.em._build import responsibilities
 from skmoe.em._fit import fit_node
+from skmoe.em._search import WARM_GATE_STEPS
 from skmoe.em._starts import Start
 from skmoe.statistics._coefficients import coefficient_blocks
 
 __all__ = ["bootstrap_coefficients"]
-
-# From responsibilities of the whole fit the gate needs some steps to come back.
-GATE_STEPS = 8
 
 
 def bootstrap_coefficients(model, rows, n_bootstrap, rng, n_jobs=None):
@@ -66,7 +64,7 @@ def _refit(model, rows, resp, seed):
         prune=False,
         n_jobs=None,
     )
-    start = Start("bootstrap", np.ascontiguousarray(resp[:, index]), GATE_STEPS)
+    start = Start("bootstrap", np.ascontiguousarray(resp[:, index]), WARM_GATE_STEPS)
     drawn = rows.X[index], rows.y[index], weight, model._n_classes()
     with warnings.catch_warnings(), few_threads(weight.size):
         warnings.simplefilter("ignore", ConvergenceWarning)

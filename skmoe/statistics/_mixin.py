@@ -4,17 +4,13 @@ import warnings
 from numbers import Integral
 
 import numpy as np
-from scipy import special
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skmoe._sklearn import check_sample_weight
-from skmoe._training import FittedRows
+from skmoe._training import rows_to_judge
 from skmoe._wording import short_repr
-from skmoe._xp import to_numpy
 from skmoe.em._information import information
-from skmoe.em._node import posterior
-from skmoe.em._units import UnitProblem, Units, group_codes
+from skmoe.em._units import labelled_rows, unit_posterior
 from skmoe.exceptions import UnidentifiedWarning
 from skmoe.law._levels import check_level
 from skmoe.statistics._bootstrap import bootstrap_coefficients
@@ -105,7 +101,8 @@ class Statistics:
             raise ValueError(
                 f"covariance must be one of {list(COVARIANCES)}, got {covariance!r}."
             )
-        rows = self._rows_of_summary(X, y, sample_weight, groups, offset, trials)
+        known = {"offset": offset, "trials": trials}
+        rows = rows_to_judge(self, X, y, sample_weight, groups, "summary", known)
         blocks = coefficient_blocks(self)
         found = information(self.node_, *rows)
         draws, lost = None, np.empty(0, dtype=int)
@@ -130,31 +127,6 @@ class Statistics:
         if lost.size:
             _warn_of(result, lost)
         return result
-
-    def _rows_of_summary(self, X, y, sample_weight, groups, offset, trials):
-        """Return the rows to describe: given ones, or those of the fit."""
-        if X is None:
-            rows = getattr(self, "_training_rows", None)
-            if rows is None:
-                raise ValueError(
-                    "this model no longer has the rows that it was fitted to (it was "
-                    "copied or unpickled): give them, summary(X, y)."
-                )
-            return rows
-        if y is None:
-            raise ValueError("summary: X is given without y; give both or neither.")
-        known = {"offset": offset, "trials": trials}
-        matrix = self._check_new(X, "summary", known)
-        y = self._check_response(matrix, y)
-        weight = check_sample_weight(to_numpy(sample_weight), matrix)
-        units = None
-        if groups is not None:
-            units = Units(group_codes(to_numpy(groups), matrix.shape[0]))
-        keep = weight > 0
-        if not keep.all():
-            matrix, y, weight = matrix[keep], y[keep], weight[keep]
-            units = None if units is None else units.take(keep)
-        return FittedRows(matrix, y, weight, units)
 
 
 def _drawn(model, rows, n_bootstrap, random_state, n_jobs):
@@ -185,32 +157,18 @@ def _drawn(model, rows, n_bootstrap, random_state, n_jobs):
     return draws
 
 
-def _posterior(node, rows):
-    """Return responsibilities (n_experts, n_units), log densities and unit weights."""
-    units = rows.units
-    if units is not None and units.labelled is not None:
-        seen = units.labelled
-        units = units.take(seen)
-        rows = FittedRows(rows.X[seen], rows.y[seen], rows.weight[seen], units)
-    if units is None or units.group is None:
-        return (*posterior(node.conditional(rows.X, rows.y)), rows.weight)
-    alone = Units(units.group)
-    bound = UnitProblem(node, rows.X, rows.y, rows.weight, alone, prepare=False)
-    return (*posterior(bound.joint(conditional=True)), bound.unit_weight)
-
-
 def _likelihood(model, rows):
     """Return how well the model describes the rows, and what the experts share."""
-    resp, log_lik, weight = _posterior(model.node_, rows)
-    fit = Fit(
+    rows = labelled_rows(*rows)
+    resp, log_prob, weight = unit_posterior(model.node_, *rows)
+    fit = Fit.of(
+        model.n_parameters_,
+        resp,
+        log_prob,
+        weight,
         model=type(model).__name__,
         n_units=weight.size,
-        grouped=rows.units is not None and rows.units.group is not None,
-        weight=float(weight.sum()),
-        log_likelihood=float(weight @ log_lik),
-        entropy=float(weight @ special.entr(resp).sum(axis=0)),
-        n_parameters=model.n_parameters_,
-        penalty=float(model.node_.penalty),
+        grouped=rows[-1] is not None,
     )
     mass = resp @ weight
     experts = [

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from skmoe._criteria import Evidence
 from skmoe.statistics._result import HypothesisTest
 from skmoe.statistics._text import is_gate, summary_text
 
@@ -15,8 +16,8 @@ __all__ = ["ExpertRow", "Fit", "Summary"]
 
 
 @dataclass(frozen=True)
-class Fit:
-    """How well a mixture describes some rows.
+class Fit(Evidence):
+    """The evidence of a fit, and what it is one of.
 
     Attributes
     ----------
@@ -24,38 +25,11 @@ class Fit:
     n_units : int
         Rows, or groups of rows.
     grouped : bool
-    weight : float
-        Their total weight.
-    log_likelihood, penalty : float
-        In nats.
-    entropy : float
-        Of the responsibilities, in nats.
-    n_parameters : int
     """
 
     model: str
     n_units: int
     grouped: bool
-    weight: float
-    log_likelihood: float
-    entropy: float
-    n_parameters: int
-    penalty: float
-
-    @property
-    def aic(self):
-        """Akaike's criterion; lower is better."""
-        return 2.0 * self.n_parameters - 2.0 * self.log_likelihood
-
-    @property
-    def bic(self):
-        """Schwarz's criterion; lower is better."""
-        return self.n_parameters * np.log(self.weight) - 2.0 * self.log_likelihood
-
-    @property
-    def icl(self):
-        """BIC plus twice the entropy; lower is better."""
-        return self.bic + 2.0 * self.entropy
 
 
 @dataclass(frozen=True)

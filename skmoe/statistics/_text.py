@@ -24,7 +24,7 @@ def summary_text(summary):
     """Return a summary as the lines of a printout."""
     fit = summary.fit
     units = "groups" if fit.grouped else "rows"
-    weight = "" if fit.weight == fit.n_units else f" of weight {fit.weight:.6g}"
+    weight = "" if fit.total == fit.n_units else f" of weight {fit.total:.6g}"
     lines = [
         f"{fit.model}: {len(summary.experts)} experts, {fit.n_units} {units}{weight}",
         f"log-likelihood {fit.log_likelihood:.3f} nats, {fit.n_parameters} parameters",

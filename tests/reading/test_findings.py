@@ -9,7 +9,7 @@ from skmoe import HierarchicalMixtureOfExpertsRegressor, MixtureOfExpertsRegress
 from skmoe.datasets import make_mixture_classification, make_mixture_regression
 from skmoe.experts import LinearExpert, RobustLinearExpert, UniformExpert
 from skmoe.gates import ConstantGate, SoftmaxGate
-from skmoe.reading._evidence import Evidence
+from skmoe.reading._case import Case
 from skmoe.reading._findings import CHECKS
 from tests._quick import classifier, regressor
 
@@ -103,7 +103,7 @@ def test_an_idle_expert_is_not_told_as_redundant_too(lines):
     flat = LinearExpert(alpha=0.0)
     model = fit((X, y, label), flat, n_experts=3, max_iter=1)
     assert found(model, "idle").experts == ["expert2"]
-    lost, gap = Evidence(model, model._training_rows).costs_of_merging(2)
+    lost, gap = Case(model, model._training_rows).costs_of_merging(2)
     assert lost[1] < 5.0
     assert gap[1] < 0.25
     assert found(model, "redundant") is None
@@ -146,7 +146,7 @@ def test_few_rows_are_no_proof_that_experts_say_the_same():
     label = (X[:, 0] > 0.8).astype(int)
     y = 0.6 * label + 0.3 * rng.normal(size=40)
     model = fit((X, y, label), LinearExpert(alpha=1e6), max_iter=2)
-    case = Evidence(model, model._training_rows)
+    case = Case(model, model._training_rows)
     lost, gap = case.costs_of_merging(1)
     assert lost[0] < case.worth(4)
     assert gap[0] > 1.0
@@ -159,7 +159,7 @@ def test_many_rows_tell_experts_apart_that_say_nearly_the_same():
     label = (X[:, 0] > 0).astype(int)
     y = X[:, 0] + 0.4 * label + rng.normal(size=8000)
     model = fit((X, y, label), max_iter=2)
-    case = Evidence(model, model._training_rows)
+    case = Case(model, model._training_rows)
     lost, gap = case.costs_of_merging(1)
     assert lost[0] > 100.0
     assert gap[0] < 0.1

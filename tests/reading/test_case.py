@@ -11,7 +11,7 @@ from skmoe.datasets import make_mixture_regression
 from skmoe.distribution import MixtureDistribution
 from skmoe.experts import LinearExpert, RobustLinearExpert, UniformExpert
 from skmoe.gates import ConstantGate, GaussianGate
-from skmoe.reading._evidence import Evidence
+from skmoe.reading._case import Case
 from tests._quick import classifier, regressor
 
 TOL = {"rtol": 0.0, "atol": 1e-9}
@@ -29,7 +29,7 @@ def model(data):
 
 @pytest.fixture(scope="module")
 def case(model):
-    return Evidence(model, model._training_rows)
+    return Case(model, model._training_rows)
 
 
 def test_it_is_the_fit_seen_again(model, case, data):
@@ -71,8 +71,8 @@ def test_large_tables_are_thinned_out(model, data, monkeypatch):
     )
     cases = []
     for most in (600, 200):
-        monkeypatch.setattr("skmoe.reading._evidence.MAX_UNITS", most)
-        case = Evidence(model, rows)
+        monkeypatch.setattr("skmoe.reading._case.MAX_UNITS", most)
+        case = Case(model, rows)
         assert case.thinned[1].size == most
         constant = case.cost_of_constant_gate()
         cases.append([constant, *np.ravel(case.costs_of_merging(0))])
@@ -92,7 +92,7 @@ def test_cost_of_a_constant_gate_is_that_of_the_best_one(case):
 
 def test_a_constant_gate_costs_nothing(data):
     model = regressor(gate=ConstantGate(), tol=1e-12).fit(*data)
-    case = Evidence(model, model._training_rows)
+    case = Case(model, model._training_rows)
     assert case.cost_of_constant_gate() == pytest.approx(0.0, abs=1e-4)
 
 
@@ -105,11 +105,11 @@ def test_distance_is_in_deviations_of_the_noise():
     model = regressor(flat, init=label).fit(X, y)
     low, high = (expert.intercept_ for expert in model.experts_)
     variance = np.mean([expert.dispersion for expert in model.experts_])
-    case = Evidence(model, model._training_rows)
+    case = Case(model, model._training_rows)
     wanted = abs(high - low) / np.sqrt(variance)
     assert case.apart(0, 1) == pytest.approx(wanted, rel=1e-3)
     model = regressor(RobustLinearExpert(), init=label).fit(X, y)
-    assert np.isnan(Evidence(model, model._training_rows).apart(0, 1))
+    assert np.isnan(Case(model, model._training_rows).apart(0, 1))
 
 
 def test_worth_is_the_penalty_of_bic(case):
@@ -120,7 +120,7 @@ def test_worth_is_the_penalty_of_bic(case):
 def test_surprise_is_half_the_squared_deviation(data):
     X, y = data
     model = regressor(n_experts=1).fit(X, y)
-    case = Evidence(model, model._training_rows)
+    case = Case(model, model._training_rows)
     noise = model.experts_[0].dispersion
     wanted = 0.5 * (y - model.predict(X)) ** 2 / noise
     assert_allclose(case.surprise(), wanted, **TOL)
@@ -139,7 +139,7 @@ def test_experts_without_anything_to_learn_are_never_idle(data):
     X, y = data
     experts = [("line", LinearExpert()), ("noise", UniformExpert())]
     model = regressor(experts).fit(X, y)
-    case = Evidence(model, model._training_rows)
+    case = Case(model, model._training_rows)
     assert case.learns.tolist() == [True, False]
     assert not case.idle.any()
 
@@ -148,7 +148,7 @@ def test_weights_count_as_rows(data):
     X, y = data
     weight = np.random.default_rng(0).integers(0, 3, size=200)
     model = regressor().fit(X, y, sample_weight=weight)
-    case = Evidence(model, model._training_rows)
+    case = Case(model, model._training_rows)
     assert case.total == weight.sum()
     assert case.weight @ case.log_prob == pytest.approx(
         model.log_likelihood(X, y, sample_weight=weight)
@@ -159,7 +159,7 @@ def test_groups_are_units(data):
     X, y = data
     groups = np.arange(200) // 4
     model = regressor().fit(X, y, groups=groups)
-    case = Evidence(model, model._training_rows)
+    case = Case(model, model._training_rows)
     assert case.weight.size == 50
     assert_allclose(
         case.resp[groups], model.responsibilities(X, y, groups=groups), atol=1e-9
@@ -174,7 +174,7 @@ def test_rows_without_a_response_surprise_nobody(data):
     y = y.copy()
     y[::4] = np.nan
     model = regressor(gate=GaussianGate()).fit(X, y)
-    case = Evidence(model, model._training_rows)
+    case = Case(model, model._training_rows)
     assert not case.surprise()[::4].any()
     assert case.surprise()[1::4].any()
     assert_allclose(case.log_prob[::4], 0.0, atol=1e-9)
@@ -185,7 +185,7 @@ def test_paths_that_are_left_out(data):
         path_tol=0.2, init="kmeans", tol=1e-3, prune=False, random_state=0
     )
     tree.fit(*data)
-    case = Evidence(tree, tree._training_rows)
+    case = Case(tree, tree._training_rows)
     assert (case.log_gate == -np.inf).any()
     for value in (case.log_prob, case.resp, case.surprise()):
         assert np.isfinite(value).all()
@@ -196,6 +196,6 @@ def test_paths_that_are_left_out(data):
 def test_classes(data):
     X, y = data
     model = classifier().fit(X, y > np.median(y))
-    case = Evidence(model, model._training_rows)
+    case = Case(model, model._training_rows)
     assert_allclose(case.log_prob, model.log_prob(X, y > np.median(y)), **TOL)
     assert (case.surprise() >= 0).all()

@@ -10,7 +10,7 @@ from skmoe._wording import noise_of
 from skmoe.em._law import law
 from skmoe.em._units import UnitProblem
 
-__all__ = ["Evidence"]
+__all__ = ["Case"]
 
 # An expert is nearly idle below this part of an even share.
 IDLE = 0.1
@@ -19,7 +19,7 @@ WEIGHT_PASSES = 100
 MAX_UNITS = 20_000
 
 
-class Evidence:
+class Case:
     """A model with the rows to judge it by.
 
     Attributes
