@@ -4,6 +4,9 @@ Everything here is *feature-first*: a design block has shape
 (n_columns, n_rows). Sums and maxima over experts then run along contiguous
 rows, which NumPy does several times faster than reductions over a short last
 axis, and weighted grams become one matrix product (see `half_products`).
+
+Rows may be arrays of any library; see `skmoe._xp`. Blocks are float64 whatever X is:
+sums over many rows need it, and it costs little on the chips that people fit on.
 """
 
 from collections.abc import Iterator
@@ -11,9 +14,20 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import linalg, sparse
 
+from skmoe._xp import (
+    block_numbers,
+    empty,
+    floats,
+    is_foreign,
+    like,
+    namespace,
+    to_numpy,
+)
+
 __all__ = [
     "BLOCK_ROWS",
     "Design",
+    "blocks_of",
     "half_products",
     "row_blocks",
     "solve_psd",
@@ -29,6 +43,21 @@ def row_blocks(n_rows: int, size: int = BLOCK_ROWS) -> Iterator[slice]:
     """Yield consecutive slices that cover ``range(n_rows)``."""
     for start in range(0, n_rows, size):
         yield slice(start, min(start + size, n_rows))
+
+
+def blocks_of(X, width: int = 0) -> Iterator[slice]:
+    """Yield slices that cover the rows of an array, as many as its device likes.
+
+    Parameters
+    ----------
+    X : array of shape (n_samples, n_features)
+    width : int
+        Numbers that the work on a row makes; 0 for about four times X's columns.
+    """
+    size = BLOCK_ROWS
+    if is_foreign(X):
+        size = max(block_numbers(X) // (width or 4 * X.shape[1]), 256)
+    return row_blocks(X.shape[0], size)
 
 
 class Design:
@@ -73,21 +102,25 @@ class Design:
 
     def block(self, X, rows: slice):
         """Return the design of some rows, of shape (n_columns, n_rows)."""
-        part = X[rows]
+        part = X[rows, ...] if is_foreign(X) else X[rows]
         if self.sparse:
             part = part.toarray()
-        out = np.empty((self.n_columns, part.shape[0]))
+        out = empty(part, (self.n_columns, part.shape[0]))
         first = int(self.intercept)
-        out[:first] = 1.0
-        body = out[first:]
-        np.subtract(part.T, self.center[:, None], out=body)
-        body *= self.inverse_scale[:, None]
+        out[:first, :] = 1.0
+        body = out[first:, :]
+        center = like(part, self.center[:, None])
+        if is_foreign(part):
+            body[...] = floats(part).T - center
+        else:
+            np.subtract(part.T, center, out=body)
+        body *= like(part, self.inverse_scale[:, None])
         return out
 
     def matrix(self, X):
         """Return the whole design, of shape (n_columns, n_samples)."""
-        out = np.empty((self.n_columns, X.shape[0]))
-        for rows in row_blocks(X.shape[0]):
+        out = empty(X, (self.n_columns, X.shape[0]))
+        for rows in blocks_of(X):
             out[:, rows] = self.block(X, rows)
         return out
 
@@ -97,6 +130,8 @@ class Design:
         The coefficients are carried to the scale of X, so nothing is copied.
         """
         slope, intercept = self.to_columns(coef)
+        if is_foreign(X):
+            return floats(X) @ like(X, slope.T) + like(X, intercept)
         return X @ slope.T + intercept
 
     def to_columns(self, coef):
@@ -116,9 +151,11 @@ class Design:
 
 def _column_moments(X, weight):
     """Return weighted mean, standard deviation and largest size of each column."""
-    total = weight.sum()
     if sparse.issparse(X):
         return _sparse_moments(X, weight)
+    if is_foreign(X):
+        return _foreign_moments(X, weight)
+    total = weight.sum()
     mean = weight @ X / total
     square = np.zeros_like(mean)
     size = np.zeros_like(mean)
@@ -127,6 +164,22 @@ def _column_moments(X, weight):
         square += weight[rows] @ (error * error)
         np.maximum(size, np.abs(X[rows]).max(axis=0), out=size)
     return mean, np.sqrt(square / total), size
+
+
+def _foreign_moments(X, weight):
+    """Return the same for arrays of another library, block by block."""
+    xp = namespace(X)
+    total = to_numpy(xp.sum(weight))
+    mean = square = size = 0.0
+    for rows in blocks_of(X):
+        mean = mean + weight[rows] @ floats(X[rows, ...])
+    mean = mean / like(X, total)
+    for rows in blocks_of(X):
+        part = floats(X[rows, ...])
+        error = part - mean
+        square = square + weight[rows] @ (error * error)
+        size = np.maximum(size, to_numpy(xp.max(xp.abs(part), axis=0)))
+    return to_numpy(mean), np.sqrt(to_numpy(square) / total), size
 
 
 def _sparse_moments(X, weight):
@@ -163,10 +216,14 @@ def half_products(design, out=None):
     """
     p, rows = design.shape
     if out is None:
-        out = np.empty((p * (p + 1) // 2, rows))
+        out = empty(design, (p * (p + 1) // 2, rows))
     start = 0
     for j in range(p):
-        np.multiply(design[j], design[j:], out=out[start : start + p - j])
+        some = slice(start, start + p - j)
+        if isinstance(out, np.ndarray):
+            np.multiply(design[j], design[j:], out=out[some])
+        else:
+            out[some, :] = design[j, :] * design[j:, :]
         start += p - j
     return out
 

@@ -19,6 +19,7 @@ direction, so one Cholesky factor serves all classes.
 import numpy as np
 
 from skmoe._blocks import solve_psd, solve_psd_stack
+from skmoe._xp import is_foreign, multiply, namespace
 
 __all__ = [
     "MAX_LOGIT_STEP",
@@ -39,6 +40,8 @@ MAX_LOGIT_STEP = 15.0
 
 def log_softmax_first(logit):
     """Return log-softmax and softmax over the first axis."""
+    if is_foreign(logit):
+        return _foreign_log_softmax(logit)
     if logit.shape[0] == 2:
         return _log_sigmoid(logit[1] - logit[0])
     shifted = logit - logit.max(axis=0)
@@ -46,6 +49,17 @@ def log_softmax_first(logit):
     total = proba.sum(axis=0)
     proba /= total
     shifted -= np.log(total)
+    return shifted, proba
+
+
+def _foreign_log_softmax(logit):
+    """Return the same for arrays of another library."""
+    xp = namespace(logit)
+    shifted = logit - xp.max(logit, axis=0)
+    proba = xp.exp(shifted)
+    total = xp.sum(proba, axis=0)
+    proba /= total
+    shifted -= xp.log(total)
     return shifted, proba
 
 
@@ -96,8 +110,8 @@ def fill_pairs(out, proba, weight):
     """
     start = 0
     for c in range(proba.shape[0] - 1):
-        rows = out[start : start + proba.shape[0] - 1 - c]
-        np.multiply(proba[c] * weight, proba[c + 1 :], out=rows)
+        rows = out[start : start + proba.shape[0] - 1 - c, ...]
+        multiply(proba[c, ...] * weight, proba[c + 1 :, ...], rows)
         start += rows.shape[0]
 
 

@@ -5,7 +5,9 @@ from sklearn.exceptions import ConvergenceWarning
 __all__ = [
     "CollapsedExpertWarning",
     "ExpertError",
+    "HostCopyWarning",
     "NonMonotoneWarning",
+    "SmallerBlocksWarning",
     "UnidentifiedWarning",
 ]
 
@@ -14,8 +16,16 @@ class CollapsedExpertWarning(ConvergenceWarning):
     """Warn that an expert lost its rows or its variance fell to the floor."""
 
 
+class HostCopyWarning(UserWarning):
+    """Warn that rows are copied from a device, since a part works in NumPy alone."""
+
+
 class NonMonotoneWarning(ConvergenceWarning):
     """Warn that EM with exact M-steps lowered its objective: a numerical fault."""
+
+
+class SmallerBlocksWarning(UserWarning):
+    """Warn that the memory of a device was used up, and a pass goes on in pieces."""
 
 
 class UnidentifiedWarning(UserWarning):

@@ -8,13 +8,27 @@ works on small matrices only. It climbs the same objective as the general node
 of `skmoe.em._node`; the tests hold the two together.
 """
 
+import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skmoe._blocks import half_products, row_blocks
+from skmoe._xp import (
+    block_numbers,
+    empty,
+    is_foreign,
+    is_out_of_memory,
+    like,
+    release_memory,
+    taken,
+    to_numpy,
+    total,
+    zeros,
+)
 from skmoe.em._node import Assign, posterior
+from skmoe.exceptions import SmallerBlocksWarning
 
 __all__ = ["FusedNode"]
 
@@ -22,6 +36,8 @@ Array = NDArray[np.float64]
 
 # Numbers of 8 bytes that a block may spread over.
 CACHE_NUMBERS = 300_000
+# Blocks are not halved any further where the memory of a device is short.
+LEAST_ROWS = 256
 
 
 class Group:
@@ -36,28 +52,31 @@ class Group:
         p = self.matrix.shape[0]
         grams = sum(kernel.n_gram_rows for kernel in self.kernels)
         scores = sum(kernel.n_score_rows for kernel in self.kernels)
-        self.half_grams = np.zeros((p * (p + 1) // 2, grams))
-        self.score = np.zeros((p, scores))
-        self._half: Array | None = None
+        self.half_grams = zeros(self.matrix, (p * (p + 1) // 2, grams))
+        self.score = zeros(self.matrix, (p, scores))
+        self._half: Any = None
 
     def add(self, design: Array, weighted_resp: Array, weight: Array) -> None:
         """Add one block: the kernels write their weight rows side by side."""
         rows = design.shape[1]
-        gram_rows = np.empty((self.half_grams.shape[1], rows))
-        score_rows = np.empty((self.score.shape[1], rows))
+        gram_rows = empty(design, (self.half_grams.shape[1], rows))
+        score_rows = empty(design, (self.score.shape[1], rows))
         i = j = 0
         for kernel in self.kernels:
             k, s = i + kernel.n_gram_rows, j + kernel.n_score_rows
-            kernel.fill(gram_rows[i:k], score_rows[j:s], weighted_resp, weight)
+            views = gram_rows[i:k, :], score_rows[j:s, :]
+            kernel.fill(*views, weighted_resp, weight)
             i, j = k, s
         if i:
             if self._half is None or self._half.shape[1] != rows:
-                self._half = np.empty((self.half_grams.shape[0], rows))
+                self._half = empty(design, (self.half_grams.shape[0], rows))
             self.half_grams += half_products(design, self._half) @ gram_rows.T
         self.score += design @ score_rows.T
 
     def hand_out(self, total_weight: float) -> None:
-        """Give each kernel its part of the sums."""
+        """Give each kernel its part of the sums, which leave the rows' device."""
+        self.half_grams, self.score = to_numpy(self.half_grams), to_numpy(self.score)
+        self._half = None
         i = j = 0
         for kernel in self.kernels:
             k, s = i + kernel.n_gram_rows, j + kernel.n_score_rows
@@ -69,19 +88,28 @@ def block_rows(groups: list[Group]) -> int:
     """Return how many rows to take at a time, a power of two.
 
     What a block computes should stay in the cache: half products, and the weight
-    rows of all kernels. Measured for 1 to 64 experts and 2 to 60 columns.
+    rows of all kernels. Measured for 1 to 64 experts and 2 to 60 columns. On a
+    device it should rather fill the memory that is free.
     """
     width = 0
     for group in groups:
         p = group.matrix.shape[0]
         width += p * (p + 1) // 2
         width += sum(k.n_gram_rows + k.n_score_rows for k in group.kernels)
+    matrix = groups[0].matrix
+    if is_foreign(matrix):
+        # Densities and the like take about as much again as the score rows.
+        width += 4 * sum(k.n_score_rows for k in groups[0].kernels)
+        return max(block_numbers(matrix) // width, LEAST_ROWS)
     rows = CACHE_NUMBERS / width
     return int(2 ** np.clip(np.round(np.log2(rows)), 8, 12))
 
 
 class FusedNode:
     """A softmax gate over K alike native experts, all rows in memory.
+
+    The rows may lie on a device: then all that is as long as they are stays there,
+    and the sums of a pass come home.
 
     Parameters
     ----------
@@ -106,9 +134,10 @@ class FusedNode:
     ) -> None:
         self.gate, self.experts = gate, experts
         self.y, self.weight = y, weight
-        self.total_weight = float(weight.sum())
+        self.n_samples = weight.shape[0]
+        self.total_weight = total(weight)
         # One row's worth: weights may be normalised to a small sum.
-        self.row = min(1.0, self.total_weight / weight.size)
+        self.row = min(1.0, self.total_weight / self.n_samples)
         if gate_matrix is expert_matrix:
             self.groups = [Group(expert_matrix, [experts, gate])]
         else:
@@ -132,6 +161,8 @@ class FusedNode:
             Of a gate that has these responsibilities already: taken over.
         """
         self.parameters = self.origin
+        if not is_foreign(self.weight):
+            resp = to_numpy(resp)
         if gate_parameters is not None:
             self.gate.parameters = gate_parameters
             self.e_step(resp)
@@ -149,18 +180,26 @@ class FusedNode:
         """Pass over the rows for the gate alone, towards given responsibilities."""
         group = Group(self.groups[-1].matrix, [self.gate])
         group.reset()
-        for rows in row_blocks(self.weight.size, self.block_rows):
+        for rows in row_blocks(self.n_samples, self.block_rows):
             design, weight = group.matrix[:, rows], self.weight[rows]
             self.gate.log_proba(design)
-            group.add(design, resp[:, rows] * weight, weight)
+            group.add(design, like(weight, resp[:, rows]) * weight, weight)
         group.hand_out(self.total_weight)
 
-    def subset(self, rows: Array) -> "FusedNode":
-        """Return a problem on some rows that weighs as much as this one."""
-        weight = self.weight[rows]
+    def subset(self, rows: Any) -> "FusedNode":
+        """Return a problem on some rows that weighs as much as this one.
+
+        It lies in the memory of the host, wherever this one does: small problems
+        gain nothing from a device.
+
+        Parameters
+        ----------
+        rows : array of int, or ``slice(None)``
+        """
+        weight = np.asarray(taken(self.weight, rows))
         weight = weight * (self.total_weight / weight.sum())
-        matrices = [np.ascontiguousarray(g.matrix[:, rows]) for g in self.groups]
-        y = np.ascontiguousarray(self.y[..., rows])
+        matrices = [np.ascontiguousarray(taken(g.matrix, rows)) for g in self.groups]
+        y = np.ascontiguousarray(taken(self.y, rows))
         part = FusedNode(self.gate, self.experts, matrices[-1], matrices[0], y, weight)
         part.assign = self.assign
         return part
@@ -177,32 +216,58 @@ class FusedNode:
         resp : array of shape (n_experts, n_samples), default=None
             Responsibilities to use instead of the posterior, for a start.
         """
+        while True:
+            try:
+                return self._pass(resp)
+            except Exception as error:
+                if not is_out_of_memory(error) or self.block_rows <= LEAST_ROWS:
+                    raise
+            # Outside of the handler: its traceback would hold the block's arrays.
+            self._halve_blocks()
+
+    def _halve_blocks(self) -> None:
+        """Go on with smaller blocks where the memory was not enough."""
+        for group in self.groups:
+            group.reset()
+        release_memory(self.weight)
+        self.block_rows = max(self.block_rows // 2, LEAST_ROWS)
+        warnings.warn(
+            "the memory of the device was used up: going on with blocks of "
+            f"{self.block_rows} rows.",
+            SmallerBlocksWarning,
+            stacklevel=2,
+        )
+
+    def _pass(self, resp: Array | None) -> float:
+        """Pass over the rows once; see `e_step`."""
         for group in self.groups:
             group.reset()
         self.experts.reset()
-        log_lik = 0.0
-        for rows in row_blocks(self.weight.size, self.block_rows):
+        log_lik: Any = 0.0
+        for rows in row_blocks(self.n_samples, self.block_rows):
             designs = [group.matrix[:, rows] for group in self.groups]
             weight = self.weight[rows]
             joint = self.experts.log_prob(designs[0], self.y[..., rows])
             joint += self.gate.log_proba(designs[-1])
             posterior, row_log_lik = self._posterior(joint)
-            log_lik += float(weight @ row_log_lik)
-            weighted = (posterior if resp is None else resp[:, rows]) * weight
+            log_lik = log_lik + weight @ row_log_lik
+            if resp is not None:
+                posterior = like(weight, resp[:, rows])
+            weighted = posterior * weight
             for group, design in zip(self.groups, designs, strict=True):
                 group.add(design, weighted, weight)
         for group in self.groups:
             group.hand_out(self.total_weight)
-        return log_lik
+        return float(log_lik)
 
     def responsibilities(self) -> Array:
         """Return responsibilities at the current parameters, in one array.
 
         The sums of the last pass are gone afterwards.
         """
-        resp = np.empty((self.gate.n_experts, self.weight.size))
+        resp: Array = empty(self.weight, (self.gate.n_experts, self.n_samples))
         self.experts.reset()
-        for rows in row_blocks(self.weight.size, self.block_rows):
+        for rows in row_blocks(self.n_samples, self.block_rows):
             joint = self.experts.log_prob(
                 self.groups[0].matrix[:, rows], self.y[..., rows]
             )
@@ -214,6 +279,8 @@ class FusedNode:
         """Return responsibilities and log densities of a block; uses up joint."""
         if self.assign is not None:
             return self.assign(joint)
+        if is_foreign(joint):
+            return posterior(joint)
         peak = joint.max(axis=0)
         joint -= peak
         np.exp(joint, out=joint)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
 
 from skmoe._protocols import Expert, Gate, pools_dispersion
+from skmoe._xp import is_foreign, like, namespace, one_hot
 from skmoe.exceptions import ExpertError
 
 __all__ = [
@@ -43,10 +44,11 @@ def posterior(joint: Array) -> tuple[Array, Array]:
     resp : array of shape (n_experts, n_samples)
     log_lik : array of shape (n_samples,)
     """
-    peak = joint.max(axis=0)
-    resp = np.exp(joint - peak)
-    total = resp.sum(axis=0)
-    return resp / total, peak + np.log(total)
+    xp = namespace(joint)
+    peak = xp.max(joint, axis=0)
+    resp = xp.exp(joint - peak)
+    total = xp.sum(resp, axis=0)
+    return resp / total, peak + xp.log(total)
 
 
 def hard_assignment(joint: Array) -> tuple[Array, Array]:
@@ -55,16 +57,18 @@ def hard_assignment(joint: Array) -> tuple[Array, Array]:
     The log densities returned are those of the assigned expert alone: their sum
     is the classification likelihood that CEM climbs (Celeux & Govaert 1992).
     """
-    winner = joint.argmax(axis=0)
-    rows = np.arange(joint.shape[1])
-    resp = np.zeros_like(joint)
-    resp[winner, rows] = 1.0
-    return resp, joint[winner, rows]
+    xp = namespace(joint)
+    winner = xp.argmax(joint, axis=0)
+    return one_hot(winner, joint.shape[0]), xp.max(joint, axis=0)
 
 
 def take_columns(X: Any, columns: Sequence[int] | None) -> Any:
     """Return the columns that a part sees; X itself for None."""
-    return X if columns is None else X[:, columns]
+    if columns is None:
+        return X
+    if is_foreign(X):
+        return namespace(X).take(X, like(X, np.asarray(columns)), axis=1)
+    return X[:, columns]
 
 
 class Node:

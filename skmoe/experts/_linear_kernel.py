@@ -5,11 +5,20 @@ import copy
 import numpy as np
 
 from skmoe._blocks import (
+    blocks_of,
     half_products,
-    row_blocks,
     solve_psd,
     solve_psd_stack,
     unpack_grams,
+)
+from skmoe._xp import (
+    add,
+    like,
+    multiply,
+    namespace,
+    row_dots,
+    to_numpy,
+    total,
 )
 from skmoe.likelihoods import LOG_2PI
 
@@ -77,37 +86,41 @@ class LinearKernel:
     def log_prob(self, design, y):
         """Return log densities of a block, of shape (n_experts, n_rows)."""
         k, q, p = self.coef.shape
+        xp = namespace(design)
+        mean = like(design, self.coef.reshape(k * q, p)) @ design
         if q == 1:
-            error = y - self.coef[:, 0] @ design
-            density = error * error
-            self._square = density.copy()
-            density *= -self._precision
+            error = y - mean
+            self._square = error * error
+            density = self._square * like(design, -self._precision)
         else:
-            error = y - (self.coef.reshape(k * q, p) @ design).reshape(k, q, -1)
-            white = self._whiten @ error
-            density = (white * white).sum(axis=1)
+            error = y - xp.reshape(mean, (k, q, design.shape[1]))
+            white = like(design, self._whiten) @ error
+            density = xp.sum(white * white, axis=1)
             density *= -0.5
         self._error = error
-        density += self._constant
+        density += like(design, self._constant)
         return density
 
     def fill(self, gram_rows, score_rows, weighted_resp, weight):
         """Write the weight rows of the block that `log_prob` saw last."""
-        gram_rows[:] = weighted_resp
-        self.mass += weighted_resp.sum(axis=1)
+        xp = namespace(weighted_resp)
+        gram_rows[...] = weighted_resp
+        self.mass = add(self.mass, xp.sum(weighted_resp, axis=1))
         if self.coef.shape[1] == 1:
-            np.multiply(self._error, weighted_resp, out=score_rows)
-            self.scatter[:, 0, 0] += np.einsum("kb,kb->k", self._square, weighted_resp)
-            return
-        weighted = self._error * weighted_resp[:, None]
-        score_rows[:] = weighted.reshape(score_rows.shape)
-        self.scatter += weighted @ self._error.transpose(0, 2, 1)
+            multiply(self._error, weighted_resp, score_rows)
+            scatter = row_dots(self._square, weighted_resp)[:, None, None]
+        else:
+            weighted = self._error * weighted_resp[:, None, :]
+            score_rows[...] = xp.reshape(weighted, score_rows.shape)
+            scatter = weighted @ xp.permute_dims(self._error, (0, 2, 1))
+        self.scatter = add(self.scatter, scatter)
 
     def take(self, half_grams, score, total_weight):
         """Receive the sums of one pass over all rows."""
         k, q, p = self.coef.shape
         self._grams = unpack_grams(half_grams, p)
         self._score = score.T.reshape(k, q, p)
+        self.mass, self.scatter = to_numpy(self.mass), to_numpy(self.scatter)
 
     @property
     def penalty(self):
@@ -265,9 +278,10 @@ class LinearPrior:
         self.diagonal = expert.covariance == "diag" or y.shape[0] == 1
         alpha = float(expert.alpha)
         self.ridge = alpha * design.penalised
-        total = weight.sum()
-        mean = y @ weight / total
-        spread = ((y - mean[:, None]) ** 2) @ weight / total
+        mass = total(weight)
+        mean = to_numpy(y @ weight) / mass
+        centred = y - like(y, mean[:, None])
+        spread = to_numpy((centred * centred) @ weight) / mass
         self.floor = np.maximum(1e-10 * spread, 1e-20 * mean * mean)
         self.floor = np.maximum(self.floor, 1e-150)
         rows, fraction = expert.variance_prior or (0.0, 0.0)
@@ -276,7 +290,7 @@ class LinearPrior:
         self.reference = np.maximum(spread, self.floor)
         mild = min(alpha, 1.0) * design.penalised
         self.anchor, residual = _global_fit(design, X, y, weight, mild)
-        start = np.maximum(residual / total, self.floor)
+        start = np.maximum(residual / mass, self.floor)
         self.global_variance = start
         self.start_variance = start if self.diagonal else np.diag(start)
 
@@ -333,22 +347,23 @@ class LinearPrior:
 def _global_fit(design, X, y, weight, ridge):
     """Return coefficients and weighted squared residuals of one ridge fit."""
     p, q = design.n_columns, y.shape[0]
-    half = np.zeros(p * (p + 1) // 2)
-    score = np.zeros((p, q))
+    half, score = np.zeros(p * (p + 1) // 2), np.zeros((p, q))
     # Centring y spares digits; without an intercept it would change the fit.
-    mean = y @ weight / weight.sum() if design.intercept else np.zeros(q)
-    for rows in row_blocks(X.shape[0]):
-        block = design.block(X, rows)
-        half += half_products(block) @ weight[rows]
-        score += block @ ((y[:, rows] - mean[:, None]) * weight[rows]).T
-    gram = unpack_grams(half[:, None], p)[0]
-    coef = solve_psd(gram + np.diag(ridge), score).T
+    mean = to_numpy(y @ weight) / total(weight) if design.intercept else np.zeros(q)
+    width = half.size + 3 * p
+    for rows in blocks_of(X, width):
+        block, some = design.block(X, rows), weight[rows]
+        centred = (y[:, rows] - like(y, mean[:, None])) * some
+        half = add(half, half_products(block) @ some)
+        score = add(score, block @ centred.T)
+    gram = unpack_grams(to_numpy(half)[:, None], p)[0]
+    coef = solve_psd(gram + np.diag(ridge), to_numpy(score)).T
     coef[:, 0] += mean
     residual = np.zeros(q)
-    for rows in row_blocks(X.shape[0]):
-        error = y[:, rows] - coef @ design.block(X, rows)
-        residual += (error * error) @ weight[rows]
-    return coef, residual
+    for rows in blocks_of(X, width):
+        error = y[:, rows] - like(y, coef) @ design.block(X, rows)
+        residual = add(residual, (error * error) @ weight[rows])
+    return coef, to_numpy(residual)
 
 
 def _diagonals(variance):

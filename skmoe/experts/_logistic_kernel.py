@@ -13,6 +13,16 @@ from skmoe._multinomial import (
     n_pairs,
     newton_directions,
 )
+from skmoe._xp import (
+    add,
+    is_foreign,
+    like,
+    multiply,
+    namespace,
+    of_class,
+    one_hot,
+    to_numpy,
+)
 
 __all__ = ["LogisticKernel"]
 
@@ -62,23 +72,28 @@ class LogisticKernel:
         """Return log probabilities of the classes y, (n_experts, n_rows)."""
         k, c, p = self.coef.shape
         stacked = self.coef.transpose(1, 0, 2).reshape(c * k, p)
-        logit = (stacked @ design).reshape(c, k, -1)
+        logit = like(design, stacked) @ design
+        logit = namespace(design).reshape(logit, (c, k, design.shape[1]))
         log_p, self._proba = log_softmax_first(logit)
         self._y = y
-        return log_p[y, :, np.arange(y.size)].T
+        return of_class(log_p, y)
 
     def fill(self, gram_rows, score_rows, weighted_resp, weight):
         """Write the weight rows of the block that `log_prob` saw last."""
-        proba = self._proba
-        self.mass += weighted_resp.sum(axis=1)
+        proba, xp = self._proba, namespace(weighted_resp)
+        self.mass = add(self.mass, xp.sum(weighted_resp, axis=1))
         if self.newton:
-            pairs = gram_rows.reshape(-1, self.n_experts, gram_rows.shape[1])
+            shape = (n_pairs(proba.shape[0]), self.n_experts, gram_rows.shape[1])
+            pairs = xp.reshape(gram_rows, shape)
             fill_pairs(pairs, proba, weighted_resp)
         else:
-            gram_rows[:] = weighted_resp
-        score = score_rows.reshape(proba.shape)
-        np.multiply(proba, -weighted_resp, out=score)
-        score[self._y, :, np.arange(self._y.size)] += weighted_resp.T
+            gram_rows[...] = weighted_resp
+        score = xp.reshape(score_rows, proba.shape)
+        multiply(proba, -weighted_resp, score)
+        if is_foreign(score):
+            score += one_hot(self._y, proba.shape[0])[:, None, :] * weighted_resp
+        else:
+            score[self._y, :, np.arange(self._y.size)] += weighted_resp.T
 
     def take(self, half_grams, score, total_weight):
         """Receive the sums of one pass over all rows."""
@@ -86,6 +101,7 @@ class LogisticKernel:
         grams = unpack_grams(half_grams, p)
         self._grams = grams.reshape(-1, k, p, p)
         score = score.T.reshape(c, k, p).transpose(1, 0, 2)
+        self.mass = to_numpy(self.mass)
         self._slope = score - self.ridge * (self.coef - self.anchor)
 
     @property

@@ -12,6 +12,7 @@ from skmoe._multinomial import (
     n_pairs,
     newton_direction,
 )
+from skmoe._xp import like, multiply
 
 __all__ = ["SoftmaxKernel"]
 
@@ -78,18 +79,17 @@ class SoftmaxKernel:
 
     def log_proba(self, design):
         """Return log gate probabilities of a block, (n_experts, n_rows)."""
-        log_gate, self._proba = log_softmax_first(self.coef @ design)
+        logit = like(design, self.coef) @ design
+        log_gate, self._proba = log_softmax_first(logit)
         return log_gate
 
     def fill(self, gram_rows, score_rows, weighted_resp, weight):
         """Write the weight rows of the block that `log_proba` saw last."""
-        if self.constant:
-            self._mass = weight.sum()
-        elif self.newton:
+        if self.newton and not self.constant:
             fill_pairs(gram_rows, self._proba, weight)
-        else:
-            gram_rows[0] = weight
-        np.multiply(self._proba, -weight, out=score_rows)
+        elif not self.constant:
+            gram_rows[0, :] = weight
+        multiply(self._proba, -weight, score_rows)
         score_rows += weighted_resp
 
     def take(self, half_grams, score, total_weight):
