@@ -13,6 +13,7 @@ from skmoe._expansion import split_last
 from skmoe._xp import to_numpy
 from skmoe.em._starts import KINDS
 from skmoe.experts._adapter import as_expert
+from skmoe.experts._expanded import has_protocol
 from skmoe.gates._classifier import ClassifierGate
 from skmoe.gates._expanded import ExpandedGate, is_gate
 from skmoe.gates._softmax import SoftmaxGate
@@ -100,6 +101,8 @@ def _check_names(names):
 
 def check_kind(name, expert, classification):
     """Raise a ValueError if an expert is a regressor among classifiers, or so."""
+    if has_protocol(expert) and get_tags(expert).estimator_type is None:
+        return  # it is what its mixture is
     if is_classifier(expert) != classification:
         wanted = "classifier" if classification else "regressor"
         got = "classifier" if is_classifier(expert) else "regressor"

@@ -8,7 +8,9 @@ EM (`em._loop`). What comes back is kept: gate, experts, a report of the search.
 
 import copy
 import warnings
+from functools import partial
 from numbers import Integral, Real
+from os import PathLike
 from typing import ClassVar
 
 import numpy as np
@@ -22,9 +24,11 @@ from skmoe._callbacks import PassReporter
 from skmoe._composition import NamedExperts, hand_metadata
 from skmoe._fitted import FittedMixture
 from skmoe._nodes import NodeMaker
+from skmoe._placement import placed
 from skmoe._sklearn import Interval, StrOptions, few_threads, fit_context
 from skmoe._training import FittedRows, check_support, read_training_rows
 from skmoe._transformer import GateTransformer
+from skmoe._watched import WatchedFit, continue_parts
 from skmoe._xp import like
 from skmoe.em._build import responsibilities
 from skmoe.em._fit import FitOptions, fit_node
@@ -42,6 +46,7 @@ __all__ = ["BaseMixtureOfExperts"]
 
 class BaseMixtureOfExperts(
     CallbackSupportMixin,
+    WatchedFit,
     GateTransformer,
     ReadableMixture,
     Statistics,
@@ -58,7 +63,8 @@ class BaseMixtureOfExperts(
     experts, n_experts, gate, pooling, top_k, gate_features : see the subclasses
     init, n_init, max_iter, tol, algorithm, acceleration : see the subclasses
     shared_dispersion, balance, capacity, categorical_features : see the subclasses
-    unlabelled, warm_start, random_state, n_jobs, verbose : see the subclasses
+    unlabelled, device, checkpoint, warm_start : see the subclasses
+    random_state, n_jobs, verbose : see the subclasses
     """
 
     _parameter_constraints: ClassVar = {
@@ -72,7 +78,9 @@ class BaseMixtureOfExperts(
         "n_init": [Interval(Integral, 1, None, closed="left"), None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
-        "algorithm": [StrOptions({"em", "cem", "sem", "stack"})],
+        "algorithm": [
+            StrOptions({"em", "cem", "sem", "stack", "gradient", "em+gradient"})
+        ],
         "acceleration": [StrOptions({"auto", "squarem", "quasi-newton"}), None],
         "shared_dispersion": ["boolean"],
         "balance": [
@@ -83,6 +91,8 @@ class BaseMixtureOfExperts(
         "capacity": [Interval(Real, 1, None, closed="left")],
         "categorical_features": "no_validation",
         "unlabelled": "no_validation",
+        "device": "no_validation",
+        "checkpoint": [str, PathLike, None],
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
         "n_jobs": [Integral, None],
@@ -112,6 +122,8 @@ class BaseMixtureOfExperts(
         capacity=1.25,
         categorical_features="from_dtype",
         unlabelled=None,
+        device=None,
+        checkpoint=None,
         warm_start=False,
         random_state=None,
         n_jobs=None,
@@ -134,6 +146,8 @@ class BaseMixtureOfExperts(
         self.capacity = capacity
         self.categorical_features = categorical_features
         self.unlabelled = unlabelled
+        self.device = device
+        self.checkpoint = checkpoint
         self.warm_start = warm_start
         self.random_state = random_state
         self.n_jobs = n_jobs
@@ -158,7 +172,8 @@ class BaseMixtureOfExperts(
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
-            NumPy, pandas, polars, or an array of another array library; sparse
+            NumPy, pandas, polars, or floats of another array library, which stay
+            where they are if all parts can work there; sparse
             where gate and experts take such. Gaps are NaN; see
             ``categorical_features`` for columns of categories.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
@@ -207,10 +222,6 @@ class BaseMixtureOfExperts(
                 self._callback_fit_ctx = context
             raise
 
-    def _rescue(self, error):
-        """Keep what an interrupted fit has reached; False to leave all as it was."""
-        return False
-
     def _fit(self, X, y, sample_weight, beside, fit_params):
         self._check_arguments()
         routed = self._route(fit_params)
@@ -218,11 +229,13 @@ class BaseMixtureOfExperts(
         rows = read_training_rows(self, X, y, sample_weight, **beside)
         self._coder, self._plan = rows.coder, rows.plan
         y, weight = self._learn_target(rows.y, rows.labelled), rows.weight
+        y, weight = placed(rows.anchor, y, weight)
         rng = check_random_state(self.random_state)
 
         def fresh(shape=None):
-            node = self._make_node(rng, weight.size, shape)
+            node = self._make_node(rng, weight.shape[0], shape)
             node.units = rows.units
+            node.by_gradient = self.algorithm == "gradient"
             hand_metadata(node, routed, rows.keep)
             return node
 
@@ -233,28 +246,41 @@ class BaseMixtureOfExperts(
         starts = self._given_starts(node, X, y, rng, rows)
         n_classes = self._n_classes()
         reporter = PassReporter(self, *given)
-        with few_threads(weight.size):
+        keep = partial(self._keep, FittedRows(X, y, weight, rows.units), given[0])
+        with few_threads(weight.shape[0]):
             if self.algorithm == "stack":
                 report, best = fit_stack(
                     node, X, y, weight, n_classes, free_gate=self.gate is None
                 )
             else:
                 options = self._fit_options(rng, fresh, reporter)
+                progress = self._watch(node, options, (X, y, weight), keep)
                 node, report, best = self._run(
                     node, (X, y, weight, n_classes), options, starts
                 )
-        node.forget()
-        node.assign = posterior  # what CEM and SEM put there is for the fit alone
-        node.units = None
-        self._training_rows = FittedRows(X, y, weight, rows.units)
-        self._plan.center = mean_row(X, weight)
-        self._set_fitted(node, report, best, kind=given[0])
+                progress.done()
+        keep(node, report, best)
         reporter.close(node)
         return self
 
+    def _keep(self, rows, kind, node, report, best):
+        """Take a fitted node into the estimator, with the rows of the fit."""
+        vars(self).pop("_progress", None)
+        node.forget()
+        node.assign = posterior  # what CEM and SEM put there is for the fit alone
+        node.units = None
+        self._training_rows = rows
+        self._plan.center = mean_row(rows.X, rows.weight)
+        self._set_fitted(node, report, best, kind)
+
     def __getstate__(self):
-        # Models travel without the rows that they were fitted to.
-        return super().__getstate__() | {"_training_rows": None}
+        # Models travel without the rows that they were fitted to, and to machines
+        # without the device.
+        state = super().__getstate__() | {"_training_rows": None}
+        for name in ("objective_trace_", "leaf_weight_"):
+            if hasattr(state.get(name), "cpu"):
+                state[name] = state[name].cpu()
+        return state
 
     def _run(self, node, rows, options, starts):
         """Let the engine fit the node; return it with the report and the run."""
@@ -311,6 +337,7 @@ class BaseMixtureOfExperts(
                 f"outputs or classes) were {before}, now they are {now}. Set "
                 "warm_start=False, or fit the same kind of data again."
             )
+        continue_parts(node, self.node_)
         last = copy.copy(self.node_)
         last.units = node.units
         resp = responsibilities(last, X, y, weight)

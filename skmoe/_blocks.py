@@ -10,6 +10,7 @@ sums over many rows need it, and it costs little on the chips that people fit on
 """
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import numpy as np
 from scipy import linalg, sparse
@@ -18,25 +19,37 @@ from skmoe._xp import (
     block_numbers,
     empty,
     floats,
+    free_bytes,
     is_foreign,
+    is_on_cuda,
     like,
     namespace,
+    taken,
     to_numpy,
+    total,
 )
 
 __all__ = [
     "BLOCK_ROWS",
     "Design",
+    "FormedRows",
     "blocks_of",
     "half_products",
+    "has_gram_kernel",
     "row_blocks",
     "solve_psd",
     "unpack_grams",
+    "weighted_grams",
+    "weighted_means",
 ]
 
 # Large enough to hide the cost of a NumPy call, small enough that a block of
 # half products (66 rows for 10 columns) stays in the second-level cache.
 BLOCK_ROWS = 4096
+# Systems so wide are solved one by one: each fills the processor.
+WIDE = 40
+# A design may take so much of the memory that is free on a device.
+SHARE_OF_FREE = 0.5
 
 
 def row_blocks(n_rows: int, size: int = BLOCK_ROWS) -> Iterator[slice]:
@@ -124,6 +137,12 @@ class Design:
             out[:, rows] = self.block(X, rows)
         return out
 
+    def of(self, X):
+        """Return the whole design, or what forms its blocks where memory is short."""
+        if 8.0 * self.n_columns * X.shape[0] > SHARE_OF_FREE * free_bytes(X):
+            return FormedRows(self, X)
+        return self.matrix(X)
+
     def linear_map(self, coef, X):
         """Return ``design(X).T @ coef.T``, of shape (n_samples, n_rows_of_coef).
 
@@ -149,58 +168,94 @@ class Design:
         return slope, intercept
 
 
+class FormedRows:
+    """A design whose blocks are formed anew each time they are asked for.
+
+    It stands for an array of shape (n_columns, n_samples) that its device cannot hold
+    beside X: a pass then takes longer, and no more memory than its blocks.
+
+    Parameters
+    ----------
+    design : Design
+    X : array of shape (n_samples, n_features)
+    """
+
+    def __init__(self, design, X):
+        self.design, self.X = design, X
+
+    @property
+    def shape(self):
+        """Columns of the design, and rows."""
+        return self.design.n_columns, self.X.shape[0]
+
+    def __getitem__(self, key):
+        return self.design.block(self.X, key[1])
+
+    def taken(self, rows):
+        """Return the design of some rows, in the memory of the host."""
+        return self.design.matrix(taken(self.X, rows, axis=0))
+
+
 def _column_moments(X, weight):
     """Return weighted mean, standard deviation and largest size of each column."""
     if sparse.issparse(X):
         return _sparse_moments(X, weight)
     if is_foreign(X):
         return _foreign_moments(X, weight)
-    total = weight.sum()
-    mean = weight @ X / total
+    mass = weight.sum()
+    mean = weight @ X / mass
     square = np.zeros_like(mean)
     size = np.zeros_like(mean)
     for rows in row_blocks(X.shape[0]):
         error = X[rows] - mean
         square += weight[rows] @ (error * error)
         np.maximum(size, np.abs(X[rows]).max(axis=0), out=size)
-    return mean, np.sqrt(square / total), size
+    return mean, np.sqrt(square / mass), size
+
+
+def weighted_means(X, weight):
+    """Return the weighted mean of each column of a dense X, in NumPy."""
+    if not is_foreign(X):
+        return weight @ X / weight.sum()
+    sums = 0.0
+    for rows in blocks_of(X):
+        sums = sums + weight[rows] @ floats(X[rows, ...])
+    return to_numpy(sums) / total(weight)
 
 
 def _foreign_moments(X, weight):
     """Return the same for arrays of another library, block by block."""
-    xp = namespace(X)
-    total = to_numpy(xp.sum(weight))
-    mean = square = size = 0.0
-    for rows in blocks_of(X):
-        mean = mean + weight[rows] @ floats(X[rows, ...])
-    mean = mean / like(X, total)
+    xp, mass = namespace(X), total(weight)
+    square = size = 0.0
+    center = weighted_means(X, weight)
+    mean = like(X, center)
     for rows in blocks_of(X):
         part = floats(X[rows, ...])
         error = part - mean
         square = square + weight[rows] @ (error * error)
         size = np.maximum(size, to_numpy(xp.max(xp.abs(part), axis=0)))
-    return to_numpy(mean), np.sqrt(to_numpy(square) / total), size
+    return center, np.sqrt(to_numpy(square) / mass), size
 
 
 def _sparse_moments(X, weight):
     """Return the same for CSR input, in two passes over what is stored."""
-    total = weight.sum()
+    mass = weight.sum()
     row_of = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
     stored_weight, n_columns = weight[row_of], X.shape[1]
 
     def column_sums(values):
         return np.bincount(X.indices, weights=values, minlength=n_columns)
 
-    mean = column_sums(stored_weight * X.data) / total
+    mean = column_sums(stored_weight * X.data) / mass
     error = X.data - mean[X.indices]
     square = column_sums(stored_weight * error * error)
     # The zeros that are not stored lie at distance |mean|.
-    zeros = np.maximum(total - column_sums(stored_weight), 0.0)
-    zeros[zeros < 1e-12 * total] = 0.0
+    zeros = np.maximum(mass - column_sums(stored_weight), 0.0)
+    zeros[zeros < 1e-12 * mass] = 0.0
     square += zeros * mean * mean
     size = np.zeros(n_columns)
     np.maximum.at(size, X.indices, np.abs(X.data))
-    return mean, np.sqrt(square / total), size
+    return mean, np.sqrt(square / mass), size
 
 
 def half_products(design, out=None):
@@ -226,6 +281,32 @@ def half_products(design, out=None):
             out[some, :] = design[j, :] * design[j:, :]
         start += p - j
     return out
+
+
+def weighted_grams(design, weights, half=None):
+    """Return the packed weighted grams of a design block.
+
+    Parameters
+    ----------
+    design : array of shape (n_columns, n_rows)
+    weights : array of shape (n_weights, n_rows)
+    half : array, default=None
+        Where `half_products` may write.
+
+    Returns
+    -------
+    grams : array of shape (n_columns * (n_columns + 1) / 2, n_weights)
+    """
+    if half is None and has_gram_kernel(design):
+        from skmoe._gram_kernel import weighted_grams_on_cuda
+
+        return weighted_grams_on_cuda(design, weights)
+    return half_products(design, half) @ weights.T
+
+
+def has_gram_kernel(array):
+    """Return whether grams of an array are summed without writing out products."""
+    return is_on_cuda(array) and find_spec("triton") is not None
 
 
 def unpack_grams(half, n_columns):
@@ -288,6 +369,9 @@ def solve_psd_stack(matrices, right):
     -------
     solution : array of shape (n_systems, n_columns, n_right)
     """
+    if matrices.shape[1] > WIDE:
+        pairs = zip(matrices, right, strict=True)
+        return np.stack([solve_psd(matrix, some) for matrix, some in pairs])
     scale = np.sqrt(np.maximum(np.diagonal(matrices, axis1=1, axis2=2), 0.0))
     safe = (scale > 1e-100).all(axis=1)
     inverse = 1.0 / np.where(scale > 1e-100, scale, 1.0)

@@ -16,7 +16,7 @@ from skmoe._arguments import resolve_columns
 from skmoe._gaps import gaps, is_gap
 from skmoe._sklearn import check_sample_weight, safe_indexing
 
-__all__ = ["TableCoder", "code_table", "learn_table"]
+__all__ = ["TableCoder", "code_table", "learn_table", "names_columns"]
 
 
 class TableCoder:
@@ -41,7 +41,7 @@ class TableCoder:
     """
 
     def __init__(self, X, categorical_features, resolve):
-        if _names_columns(categorical_features):
+        if names_columns(categorical_features):
             self.columns = sorted(set(resolve(list(categorical_features))))
         else:
             from_dtype = isinstance(categorical_features, str)
@@ -121,6 +121,27 @@ class TableCoder:
         return numbers
 
 
+def names_columns(categorical_features):
+    """Return whether columns are named one by one, and some at all.
+
+    Raises
+    ------
+    ValueError
+        If the argument is neither columns nor a known word.
+    """
+    if categorical_features is None:
+        return False
+    chosen = np.asarray(categorical_features)
+    if chosen.ndim == 1:
+        return chosen.any() if chosen.dtype == bool else chosen.size > 0
+    if chosen.ndim == 0 and categorical_features == "from_dtype":
+        return False
+    raise ValueError(
+        'categorical_features must be "from_dtype", None, or a list of columns '
+        f"(positions, names or a mask), got {categorical_features!r}."
+    )
+
+
 def learn_table(model, X, y, sample_weight):
     """Validate training rows; set the number and names of the columns of X.
 
@@ -147,7 +168,7 @@ def learn_table(model, X, y, sample_weight):
         owner = "categorical_features"
         return resolve_columns(columns, names, X.shape[1], owner)
 
-    if _names_columns(model.categorical_features):
+    if names_columns(model.categorical_features):
         if sparse.issparse(X):
             raise ValueError(
                 "categorical_features need a dense X, got a sparse one: encode the "
@@ -236,27 +257,6 @@ def _hint_about_text():
             f"X holds text ({error}): name such columns in categorical_features, or "
             "give them a categorical type in a data frame."
         ) from error
-
-
-def _names_columns(categorical_features):
-    """Return whether columns are named one by one, and some at all.
-
-    Raises
-    ------
-    ValueError
-        If the argument is neither columns nor a known word.
-    """
-    if categorical_features is None:
-        return False
-    chosen = np.asarray(categorical_features)
-    if chosen.ndim == 1:
-        return chosen.any() if chosen.dtype == bool else chosen.size > 0
-    if chosen.ndim == 0 and categorical_features == "from_dtype":
-        return False
-    raise ValueError(
-        'categorical_features must be "from_dtype", None, or a list of columns '
-        f"(positions, names or a mask), got {categorical_features!r}."
-    )
 
 
 def _categorical_columns(X):

@@ -24,6 +24,9 @@ come last in what an expert sees, and enter no linear predictor.
 import numpy as np
 from scipy import sparse
 
+from skmoe._blocks import weighted_means
+from skmoe._xp import concatenate, is_foreign, namespace
+
 __all__ = ["ColumnPlan", "check_seen"]
 
 
@@ -95,6 +98,13 @@ class ColumnPlan:
         self.center = None  # mean row of the training rows' matrix
         self._place = {}
         self.closed = False
+
+    @classmethod
+    def of_foreign(cls, X, weight):
+        """Return the plan of a complete matrix of another library than NumPy."""
+        plan = cls(np.zeros((1, X.shape[1])), np.ones(1), {}, None)
+        plan._training_moments = weighted_means(X, weight)[None], np.ones(1)
+        return plan
 
     def name_of(self, j):
         """Return the name of one of the user's columns."""
@@ -196,14 +206,26 @@ class ColumnPlan:
             X itself where nothing has to be added.
         """
         same = [("filled", j) for j in range(self.n_features)]
-        if self.sparse or (self.columns == same and not np.isnan(X).any()):
+        if self.sparse or (
+            self.columns == same and (is_foreign(X) or not np.isnan(X).any())
+        ):
             return X
         if self.columns == [("value", j) for j in range(self.n_features)]:
             return X
+        if is_foreign(X):
+            return self._foreign_matrix(X)
         out = np.empty((X.shape[0], len(self.columns)))
         for k, atom in enumerate(self.columns):
             out[:, k] = self._column(atom, X, given)
         return out
+
+    def _foreign_matrix(self, X):
+        """Return the same for a complete matrix of another library."""
+        columns = []
+        for kind, j in self.columns:
+            column = X[:, j : j + 1]
+            columns.append(namespace(X).log(column) if kind == "log" else column)
+        return concatenate(columns, axis=1)
 
     def _column(self, atom, X, given):
         kind, which = atom[:2]

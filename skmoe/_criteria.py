@@ -6,9 +6,19 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from skmoe._xp import is_foreign, namespace
 from skmoe.em._units import unit_posterior
 
-__all__ = ["Evidence"]
+__all__ = ["Evidence", "entropy_of"]
+
+
+def entropy_of(resp: Any, weight: Any) -> float:
+    """Return the weighted entropy of responsibilities (n_experts, n_units), in nats."""
+    if not is_foreign(resp):
+        return float(special.entr(resp).sum(axis=0) @ weight)
+    xp = namespace(resp)
+    terms = -resp * xp.log(xp.where(resp > 0.0, resp, xp.ones_like(resp)))
+    return float(xp.sum(terms, axis=0) @ weight)
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,7 @@ class Evidence:
         return cls(
             log_likelihood=float(weight @ log_prob),
             n_parameters=n_parameters,
-            entropy=float(special.entr(resp).sum(axis=0) @ weight),
+            entropy=entropy_of(resp, weight),
             total=float(weight.sum()),
             n_experts=len(resp),
             **more,

@@ -6,14 +6,16 @@ from sklearn.utils.validation import check_is_fitted
 
 from skmoe._arguments import check_finite
 from skmoe._coding import code_table
-from skmoe._criteria import Evidence
+from skmoe._criteria import Evidence, entropy_of
+from skmoe._foreign_rows import check_rows, check_weights, has_gaps
+from skmoe._placement import anchor_of, follow, parts_obstacle, placed
 from skmoe._seen import check_given, check_known
 from skmoe._sklearn import check_same_namespace, check_sample_weight
 from skmoe._training import given_rows
 from skmoe._wording import seen_names
-from skmoe._xp import like, to_numpy
+from skmoe._xp import is_foreign, namespace, to_numpy, total
 from skmoe.em._build import gate_columns
-from skmoe.em._law import law
+from skmoe.em._law import law, law_at
 from skmoe.em._node import take_columns
 from skmoe.em._units import UnitProblem
 
@@ -49,7 +51,7 @@ class FittedMixture:
             its responses are class codes, positions in ``classes_``.
         """
         known = {"offset": offset, "trials": trials}
-        return self._law(X, "predict_distribution", known)
+        return self._law(X, "predict_distribution", known).on_host()
 
     def _law(self, X, method, known=None):
         checked = self._check_new(X, method, known)
@@ -72,7 +74,8 @@ class FittedMixture:
     def _gate_proba(self, X, method):
         checked = self._check_new(X, method, GATE_ALONE)
         view = take_columns(checked, self.node_.gate_columns)
-        return like(X, np.exp(self.gate_.log_proba(view)))
+        log_gate = self.gate_.log_proba(view)
+        return follow(X, namespace(log_gate).exp(log_gate))
 
     def apply(self, X):
         """Return the most probable expert of each row, given x alone.
@@ -88,7 +91,8 @@ class FittedMixture:
         """
         checked = self._check_new(X, "apply", GATE_ALONE)
         view = take_columns(checked, self.node_.gate_columns)
-        return like(X, np.asarray(self.gate_.log_proba(view)).argmax(axis=1))
+        log_gate = self.gate_.log_proba(view)
+        return follow(X, namespace(log_gate).argmax(log_gate, axis=1))
 
     def part_feature_names(self, part="gate"):
         """Return the names of the columns that a part sees, in order.
@@ -142,7 +146,7 @@ class FittedMixture:
         """
         known = {"offset": offset, "trials": trials}
         checked = self._check_new(X, "predict_experts", known)
-        return like(X, law(self.node_, checked).means)
+        return follow(X, law(self.node_, checked).means)
 
     def responsibilities(self, X, y, *, groups=None, offset=None, trials=None):
         """Return the posterior probability of each expert, given x and y.
@@ -164,9 +168,8 @@ class FittedMixture:
         if groups is not None:
             rows = given_rows(self, X, y, None, groups, "responsibilities", known)
             units = UnitProblem(self.node_, *rows, prepare=False)
-            return like(X, units.conditional_responsibilities().T)
-        distribution, y = self._law_at(X, y, "responsibilities", known)
-        return like(X, distribution.responsibilities(y))
+            return follow(X, units.conditional_responsibilities().T)
+        return follow(X, self._at(X, y, "responsibilities", known))
 
     def log_prob(self, X, y, *, offset=None, trials=None):
         """Return ``log p(y | x)`` of each row in nats.
@@ -183,8 +186,7 @@ class FittedMixture:
         log_prob : array of shape (n_samples,)
         """
         known = {"offset": offset, "trials": trials}
-        distribution, y = self._law_at(X, y, "log_prob", known)
-        return like(X, distribution.log_prob(y))
+        return follow(X, self._at(X, y, "log_prob", known))
 
     def log_likelihood(self, X, y, sample_weight=None, **beside):
         """Return the weighted sum of log densities.
@@ -278,19 +280,31 @@ class FittedMixture:
         if groups is not None:
             rows = given_rows(self, X, y, sample_weight, groups, method, known)
             return Evidence.at(self.node_, rows)
-        distribution, y = self._law_at(X, y, method, known)
-        log_prob = distribution.log_prob(y)
-        weight = check_sample_weight(to_numpy(sample_weight), log_prob)
-        resp = np.zeros((len(self.experts_), weight.size))
+        X = self._check_new(X, method, known)
+        y = self._check_response(X, y)
+        log_prob = law_at(self.node_, X, y, self.top_k, "log_prob")
+        if is_foreign(log_prob):
+            weight = check_weights(sample_weight, X)
+        else:
+            weight = check_sample_weight(to_numpy(sample_weight), log_prob)
+        resp = np.zeros((len(self.experts_), 1))
+        entropy = 0.0
         if method == "icl":
-            resp = distribution.responsibilities(y).T
-        return Evidence.of(self.n_parameters_, resp, log_prob, weight)
+            resp = law_at(self.node_, X, y, self.top_k, "responsibilities").T
+            entropy = entropy_of(resp, weight)
+        return Evidence(
+            log_likelihood=float(weight @ log_prob),
+            n_parameters=self.n_parameters_,
+            entropy=entropy,
+            total=total(weight),
+            n_experts=len(self.experts_),
+        )
 
-    def _law_at(self, X, y, method, known=None):
-        """Return the law of the rows of X, and responses as it wants them."""
-        checked = self._check_new(X, method, known)
+    def _at(self, X, y, name, known):
+        """Return what the law of each row says of its response."""
+        checked = self._check_new(X, name, known)
         y = self._check_response(checked, y)
-        return law(self.node_, checked, self.top_k), y
+        return law_at(self.node_, checked, y, self.top_k, name)
 
     def _check_response(self, X, y):
         """Return responses as the engine wants them.
@@ -300,6 +314,10 @@ class FittedMixture:
         ValueError
             If their number of rows is not that of X.
         """
+        if is_foreign(X):
+            if self.device is not None:
+                (y,) = placed(X, y if is_foreign(y) else np.asarray(y))
+            return self._encode_foreign(X, y)
         y = np.asarray(to_numpy(y))
         if y.shape[:1] != X.shape[:1]:
             raise ValueError(
@@ -308,8 +326,10 @@ class FittedMixture:
             )
         return self._encode_target(self._check_target(y))
 
-    def _check_new(self, X, method, known=None):
+    def _check_new(self, X, method, known=None, *, host=False):
         """Validate rows for prediction; return the engine's matrix.
+
+        It lies where the rows are to be worked on; see `skmoe._placement`.
 
         Parameters
         ----------
@@ -318,6 +338,8 @@ class FittedMixture:
             Whose argument X is, for messages.
         known : dict of str to array
             Known quantities beside X; `GATE_ALONE` where no expert is asked.
+        host : bool, default=False
+            Whether to return a NumPy array in any case.
 
         Raises
         ------
@@ -326,6 +348,25 @@ class FittedMixture:
         """
         check_is_fitted(self, "node_")
         check_same_namespace(X, self, attribute="objective_trace_", method=method)
+        anchor = None if host else self._anchor(X, known)
+        if is_foreign(X) and anchor is not None:
+            X = check_rows(self, X, reset=False)
+            if self._plan.complete and not has_gaps(X):
+                return self._plan.matrix(*placed(anchor, X), {})
+        return placed(anchor, self._matrix(X, method, known))[0]
+
+    def _anchor(self, X, known):
+        """Return an array that lies where new rows are to be worked on, or None."""
+        parts = [self.gate_, *self.experts_]
+        beside = {} if known in (None, GATE_ALONE) else known
+        given = [name for name, array in beside.items() if array is not None]
+        obstacle = parts_obstacle(parts)
+        if given:
+            obstacle = f"{' and '.join(given)} beside X are worked on in NumPy"
+        return anchor_of(self, X, obstacle, fitted=True)
+
+    def _matrix(self, X, method, known):
+        """Return the same in NumPy."""
         coded = code_table(self, to_numpy(X))
         names = getattr(self, "feature_names_in_", None)
         numbers = self._coder.numbers(coded)

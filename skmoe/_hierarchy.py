@@ -9,13 +9,14 @@ from scipy import sparse
 from skmoe._arguments import check_enough_rows
 from skmoe._base import BaseMixtureOfExperts
 from skmoe._fitted import GATE_ALONE
+from skmoe._placement import follow
 from skmoe._sklearn import Interval, StrOptions
 from skmoe._tree import Tree
 from skmoe._tree_arguments import NestedNames, is_entry, leaf_estimators
-from skmoe._xp import like
+from skmoe._xp import is_foreign, like
 from skmoe.em._fit import fit_node
 from skmoe.em._grow import GrowthOptions, grow_node
-from skmoe.em._law import top_means
+from skmoe.em._law import point, top_means
 from skmoe.em._node import posterior
 from skmoe.reading._explain_tree import explain
 from skmoe.reading._hard_tree import harden
@@ -34,6 +35,8 @@ class TopPath:
         if self.pooling != "top1" or self.top_k is not None:
             return super()._point(X, method, known)
         checked = self._check_new(X, method, known)
+        if is_foreign(checked):
+            return point(self.node_, checked, None, "top1")
         return top_means(self.node_, checked, self.gate_.descend(checked))
 
     def explain(self, X, *, offset=None, trials=None):
@@ -97,8 +100,8 @@ class BaseHierarchy(NestedNames, BaseMixtureOfExperts):
     gate_features, path_tol, init, n_init, max_iter, tol : see the subclasses
     algorithm, acceleration, annealing, grow, grow_until : see the subclasses
     max_leaves, prune, shared_dispersion, balance : see the subclasses
-    capacity, categorical_features, unlabelled, warm_start : see the subclasses
-    random_state, n_jobs, verbose : see the subclasses
+    capacity, categorical_features, unlabelled, device : see the subclasses
+    warm_start, random_state, n_jobs, verbose : see the subclasses
     """
 
     _parameter_constraints: ClassVar = {
@@ -145,6 +148,7 @@ class BaseHierarchy(NestedNames, BaseMixtureOfExperts):
         capacity=1.25,
         categorical_features="from_dtype",
         unlabelled=None,
+        device=None,
         warm_start=False,
         random_state=None,
         n_jobs=None,
@@ -174,6 +178,7 @@ class BaseHierarchy(NestedNames, BaseMixtureOfExperts):
         self.capacity = capacity
         self.categorical_features = categorical_features
         self.unlabelled = unlabelled
+        self.device = device
         self.warm_start = warm_start
         self.random_state = random_state
         self.n_jobs = n_jobs
@@ -308,7 +313,8 @@ class BaseHierarchy(NestedNames, BaseMixtureOfExperts):
         """Keep the best tree so far of a growth that was interrupted."""
         best = vars(self).pop("_best_so_far", None)
         if not (isinstance(error, KeyboardInterrupt) and self.warm_start and best):
-            return False
+            return super()._rescue(error)
+        vars(self).pop("_progress", None)
         node, self._grown, report, run = best
         run.stopped, run.converged = True, False
         node.forget()
@@ -361,7 +367,7 @@ class BaseHierarchy(NestedNames, BaseMixtureOfExperts):
             Their nodes are ``tree_.leaves``.
         """
         checked = self._check_new(X, "apply", GATE_ALONE)
-        return like(X, self.gate_.descend(checked))
+        return follow(X, self.gate_.descend(checked))
 
     def decision_path(self, X):
         """Return the nodes on each row's most probable path.
@@ -376,7 +382,8 @@ class BaseHierarchy(NestedNames, BaseMixtureOfExperts):
             One where a row passes through a node; nodes are numbered level by
             level, the root is 0.
         """
-        leaf = self.gate_.descend(self._check_new(X, "decision_path", GATE_ALONE))
+        checked = self._check_new(X, "decision_path", GATE_ALONE, host=True)
+        leaf = self.gate_.descend(checked)
         paths = [self.tree_.path(node) for node in self.tree_.leaves]
         lengths = np.array([len(path) for path in paths])[leaf]
         indices = np.concatenate([paths[k] for k in leaf])

@@ -5,6 +5,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 
 from skmoe._expansion import takes_gaps as expansion_takes_gaps
+from skmoe._xp import to_numpy
 from skmoe.em._build import innermost_expert
 from skmoe.experts._adapter import EstimatorExpert
 from skmoe.experts._expanded import ExpandedExpert, has_protocol
@@ -170,7 +171,7 @@ def check_known(plan, matrix, numbers=None):
     for atom in plan.known:
         if atom[0] == "given":
             continue
-        values = matrix[:, plan.columns.index(atom)]
+        values = to_numpy(matrix[:, plan.columns.index(atom)])
         bad = np.flatnonzero(~np.isfinite(values))
         if bad.size:
             wants = "positive" if atom[0] == "log" else "a finite number"

@@ -9,11 +9,13 @@ from sklearn.base import is_regressor
 from sklearn.utils import get_tags
 
 from skmoe._arguments import check_finite, resolve_gate
-from skmoe._coding import TableCoder, learn_table
+from skmoe._coding import TableCoder, learn_table, names_columns
 from skmoe._columns import ColumnPlan, check_seen
+from skmoe._foreign_rows import check_rows, check_weights, has_gaps
+from skmoe._placement import anchor_of, fit_obstacle, placed
 from skmoe._seen import check_given, check_known
 from skmoe._sklearn import check_sample_weight
-from skmoe._xp import to_numpy
+from skmoe._xp import is_foreign, namespace, to_numpy
 from skmoe.em._balance import UsagePrior, balance_of
 from skmoe.em._build import informed_expert
 from skmoe.em._node import take_columns
@@ -44,6 +46,8 @@ class FittedRows(NamedTuple):
     weight : array of shape (n_samples,)
         All positive.
     units : Units or None
+
+    They may lie on a device; what judges a fit takes them to the host.
     """
 
     X: Any
@@ -71,6 +75,8 @@ class TrainingRows:
     units : Units or None
     coder : TableCoder
     plan : ColumnPlan
+    anchor : array or None
+        Where the engine's rows are to lie; None for NumPy.
     """
 
     X: Any
@@ -82,6 +88,7 @@ class TrainingRows:
     units: Units | None
     coder: TableCoder
     plan: ColumnPlan
+    anchor: Any = None
 
     def matrix(self, node):
         """Return the engine's matrix, once all parts have said what they see."""
@@ -92,7 +99,7 @@ class TrainingRows:
             node.gate.columns = [self.plan.whole(cols) for cols in node.gate.columns]
         matrix = self.plan.matrix(self.X, self.given)
         check_known(self.plan, matrix, np.flatnonzero(self.keep))
-        return matrix
+        return placed(self.anchor, matrix)[0]
 
 
 def read_training_rows(model, X, y, sample_weight, groups, offset, trials):
@@ -107,6 +114,26 @@ def read_training_rows(model, X, y, sample_weight, groups, offset, trials):
     ValueError
         If something is not as the model's ``fit`` describes it.
     """
+    beside = {"groups": groups, "offset": offset, "trials": trials}
+    anchor = _anchor(model, X, y, beside)
+    if is_foreign(X) and anchor is not None:
+        X = check_rows(model, X, reset=True)
+        if not (has_gaps(X) or names_columns(model.categorical_features)):
+            return _read_foreign_rows(model, X, y, sample_weight, anchor)
+    return _read_rows(model, X, y, sample_weight, beside, anchor)
+
+
+def _anchor(model, X, y, beside):
+    """Return an array where the rows are to be worked on, or None for NumPy."""
+    obstacle = fit_obstacle(model, beside)
+    if is_foreign(y) and obstacle is None and _is_float(y) and has_gaps(y):
+        obstacle = "rows without a response are worked on in NumPy"
+    return anchor_of(model, X, obstacle)
+
+
+def _read_rows(model, X, y, sample_weight, beside, anchor):
+    """Return rows read in NumPy."""
+    groups, offset, trials = (beside[name] for name in ("groups", "offset", "trials"))
     X, y, sample_weight = to_numpy(X), to_numpy(y), to_numpy(sample_weight)
     coder, X, y, weight = learn_table(model, X, y, sample_weight)
     names = getattr(model, "feature_names_in_", None)
@@ -137,7 +164,31 @@ def read_training_rows(model, X, y, sample_weight, groups, offset, trials):
     if model._refuses_empty:
         check_seen(X, names)
     plan = ColumnPlan(X, weight, coder.categories, names, given)
-    return TrainingRows(X, y, weight, keep, labelled, given, units, coder, plan)
+    return TrainingRows(X, y, weight, keep, labelled, given, units, coder, plan, anchor)
+
+
+def _is_float(array):
+    return namespace(array).isdtype(array.dtype, "real floating")
+
+
+def _read_foreign_rows(model, X, y, sample_weight, anchor):
+    """Return rows that stay where they are, or go to the model's device."""
+    if model.device is not None:
+        X, y, sample_weight = placed(
+            anchor, X, y if is_foreign(y) else np.asarray(y), sample_weight
+        )
+    weight = check_weights(sample_weight, X)
+    y = _one_output(model, model._foreign_target(X, y))
+    xp, mask = namespace(X), weight > 0
+    keep = np.ones(X.shape[0], dtype=bool)
+    if not bool(xp.all(mask)):
+        keep = to_numpy(mask)
+        rows = xp.nonzero(mask)[0]
+        X, weight = xp.take(X, rows, axis=0), xp.take(weight, rows)
+        y = xp.take(y, rows, axis=0) if is_foreign(y) else y[keep]
+    coder = TableCoder(X, None, None)
+    plan = ColumnPlan.of_foreign(X, weight)
+    return TrainingRows(X, y, weight, keep, None, {}, None, coder, plan, anchor)
 
 
 def _check_labelled(model, labelled, keep):
@@ -210,13 +261,13 @@ def check_support(node, X, y, rows):
     rows : TrainingRows
     """
     group = None if rows.units is None else rows.units.group
-    alone = np.zeros(len(y), dtype=bool)
-    together, note = np.zeros(len(y), dtype=bool), ""
+    alone = np.zeros(y.shape[0], dtype=bool)
+    together, note = np.zeros(y.shape[0], dtype=bool), ""
     for (_, expert), columns in zip(node.experts, node.columns, strict=True):
         inner = informed_expert(expert)
         if not hasattr(inner, "supports"):
             return
-        own = np.array(inner.supports(take_columns(X, columns), y))
+        own = np.array(to_numpy(inner.supports(take_columns(X, columns), y)))
         if rows.labelled is not None:
             own |= ~rows.labelled
         alone |= own
@@ -258,7 +309,7 @@ def given_rows(model, X, y, sample_weight, groups, method, known):
     ValueError
         If they are not as in fit.
     """
-    X = model._check_new(X, method, known)
+    X = model._check_new(X, method, known, host=True)
     y = model._check_response(X, y)
     weight = check_sample_weight(to_numpy(sample_weight), X)
     units = None
@@ -293,4 +344,4 @@ def rows_to_judge(model, X, y, sample_weight, groups, method, known):
             "this model no longer has the rows that it was fitted to (it was copied or "
             f"unpickled): give them, {method}(X, y)."
         )
-    return rows
+    return FittedRows(*(to_numpy(array) for array in rows[:3]), rows.units)

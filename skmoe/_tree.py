@@ -6,6 +6,7 @@ left to right: leaf k is the k-th expert. Nothing here knows gates or experts.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -244,9 +245,7 @@ class LevelPlan:
         Numbers of the leaves that take part, from left to right.
     leaf_slots : array of int, or slice where they are contiguous
     below : array of shape (n_edges, n_leaves) or None
-        One where a leaf lies below an edge from a node to its child; edges group
-        by group, child by child. For few leaves alone: products with it take the
-        place of the steps.
+        `edges_to_leaves` for few leaves; else None.
     """
 
     def __init__(self, tree: Tree, active: Bools | None = None) -> None:
@@ -268,14 +267,23 @@ class LevelPlan:
             self._add_steps(tree, slot, inner[gates], len(self.groups))
             self.groups.append((int(b), gates))
         self.steps.sort(key=lambda step: step.level)
-        self.below = None
-        if self.leaves.size <= MAX_MATRIX_LEAVES:
-            self.below = self._edges_to_leaves(tree, inner, leaf_nodes[self.leaves])
+        self._tree = tree
+        few = self.leaves.size <= MAX_MATRIX_LEAVES
+        self.below = self.edges_to_leaves if few else None
 
-    def _edges_to_leaves(self, tree: Tree, inner: Ints, leaf_nodes: Ints) -> Floats:
-        under = np.zeros((tree.n_nodes, leaf_nodes.size))
-        for k, leaf in enumerate(leaf_nodes):
-            under[tree.path(int(leaf)), k] = 1.0
+    @cached_property
+    def edges_to_leaves(self) -> Floats:
+        """One where a leaf lies below an edge from a node to its child.
+
+        Of shape (n_edges, n_leaves), edges group by group, child by child. Products
+        with it take the place of the steps: for few leaves, and on a device for any
+        number of them.
+        """
+        tree = self._tree
+        inner = np.array(tree.inner, dtype=np.intp)
+        under = np.zeros((tree.n_nodes, self.leaves.size))
+        for k, number in enumerate(self.leaves):
+            under[tree.path(tree.leaves[number]), k] = 1.0
         edges = [
             np.array([tree.children[node] for node in inner[gates]]).T.ravel()
             for _, gates in self.groups

@@ -8,6 +8,7 @@ what solves for parameters never meets a tensor, and a model that was fitted on 
 predicts anywhere.
 """
 
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -26,7 +27,9 @@ __all__ = [
     "concatenate",
     "empty",
     "floats",
+    "free_bytes",
     "is_foreign",
+    "is_on_cuda",
     "is_out_of_memory",
     "like",
     "multiply",
@@ -35,6 +38,7 @@ __all__ = [
     "one_hot",
     "release_memory",
     "row_dots",
+    "take_columns",
     "taken",
     "to_numpy",
     "total",
@@ -51,6 +55,11 @@ DEVICE_NUMBERS = 1 << 27
 def is_foreign(X: Any) -> bool:
     """Return whether X is an array of another library than NumPy."""
     return is_array_api_obj(X) and not isinstance(X, np.ndarray)
+
+
+def is_on_cuda(array: Any) -> bool:
+    """Return whether an array is a tensor on a CUDA device."""
+    return is_torch_array(array) and bool(array.is_cuda)
 
 
 def namespace(array: Any) -> ModuleType:
@@ -87,11 +96,11 @@ def like(X: Any, result: NDArray[Any]) -> Any:
     if not is_foreign(X) or is_foreign(result):
         return result
     xp, place = array_namespace(X), device(X)
+    # Asking for the types of a device takes a while; these two have all of them.
+    usual = is_torch_array(X) and place.type in ("cpu", "cuda")
     name = result.dtype.name
-    if not is_torch_array(X) or place.type not in ("cpu", "cuda"):
-        # Asking takes a while, and these two have all types.
-        if name not in xp.__array_namespace_info__().dtypes(device=place):
-            result = result.astype(NARROWER.get(name, name))
+    if not (usual or name in xp.__array_namespace_info__().dtypes(device=place)):
+        result = result.astype(NARROWER.get(name, name))
     return xp.asarray(np.ascontiguousarray(result), device=place)
 
 
@@ -149,21 +158,33 @@ def row_dots(a: Any, b: Any) -> Any:
     """Return the dot products of the rows of two arrays of shape (k, n_rows)."""
     if not is_foreign(a):
         return np.einsum("kb,kb->k", a, b)
-    return array_namespace(a).vecdot(a, b)
+    return array_namespace(a).sum(a * b, axis=1)
 
 
-def taken(array: Any, rows: Any) -> Any:
-    """Return some rows, along the last axis, in the memory of the host.
+def taken(array: Any, rows: Any, axis: int = -1) -> Any:
+    """Return some rows, which lie along an axis, in the memory of the host.
 
     Parameters
     ----------
-    array : array of shape (..., n_rows)
+    array : array
     rows : NumPy array of int, or ``slice(None)`` for all
+    axis : int
     """
-    if is_foreign(array) and not isinstance(rows, slice):
+    if isinstance(rows, slice):
+        return to_numpy(array)
+    if is_foreign(array):
         xp = array_namespace(array)
-        return to_numpy(xp.take(array, like(array, rows), axis=-1))
-    return to_numpy(array[..., rows])
+        return to_numpy(xp.take(array, like(array, rows), axis=axis))
+    return np.take(array, rows, axis=axis)
+
+
+def take_columns(X: Any, columns: Sequence[int] | None) -> Any:
+    """Return the columns that a part sees; X itself for None."""
+    if columns is None:
+        return X
+    if is_foreign(X):
+        return array_namespace(X).take(X, like(X, np.asarray(columns)), axis=1)
+    return X[:, columns]
 
 
 def total(array: Any) -> float:
@@ -208,15 +229,21 @@ def block_numbers(array: Any) -> int:
 
     A quarter of the memory that is free there, and at most a gigabyte.
     """
-    if not (is_torch_array(array) and array.is_cuda):
+    if not is_on_cuda(array):
         return DEVICE_NUMBERS // 8
+    return int(min(DEVICE_NUMBERS, free_bytes(array) // 32))
+
+
+def free_bytes(array: Any) -> float:
+    """Return how much memory is free on a CUDA device; infinite elsewhere."""
+    if not is_on_cuda(array):
+        return float("inf")
     import torch
 
     free, _ = torch.cuda.mem_get_info(array.device)
     # What the allocator holds back from earlier blocks is free as well.
     held = torch.cuda.memory_reserved(array.device)
-    free += held - torch.cuda.memory_allocated(array.device)
-    return int(min(DEVICE_NUMBERS, free // 32))
+    return float(free + held - torch.cuda.memory_allocated(array.device))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -228,7 +255,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def release_memory(array: Any) -> None:
     """Give back what the allocator of an array's device holds for later."""
-    if is_torch_array(array) and array.is_cuda:
+    if is_on_cuda(array):
         import torch
 
         torch.cuda.empty_cache()

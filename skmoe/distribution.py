@@ -7,7 +7,8 @@ from sklearn.utils import check_random_state
 
 from skmoe.law._crps import mixture_crps
 from skmoe.law._levels import check_level, check_levels
-from skmoe.law._modes import gaussian_modes, log_sum, searched_modes
+from skmoe.law._modes import gaussian_modes, searched_modes
+from skmoe.law._pooled import PooledLaw, expanded
 from skmoe.law._quantiles import mixture_quantiles
 from skmoe.law._regions import class_levels, density_levels, highest_density
 from skmoe.likelihoods import Categorical, Gaussian
@@ -15,7 +16,7 @@ from skmoe.likelihoods import Categorical, Gaussian
 __all__ = ["MixtureDistribution"]
 
 
-class MixtureDistribution:
+class MixtureDistribution(PooledLaw):
     """The law ``p(y | x) = sum_k g_k(x) p_k(y | x)`` of each of some rows.
 
     The experts may be of unlike families. Where one of them is a count or a point
@@ -35,13 +36,6 @@ class MixtureDistribution:
         The expert that `top1` follows; None: the most probable one.
     """
 
-    def __init__(self, log_gate, params, dispersions, likelihoods, *, winner=None):
-        self.log_gate = log_gate
-        self.params = params
-        self.dispersions = dispersions
-        self.likelihoods = likelihoods
-        self.winner = winner
-
     def __repr__(self):
         n_samples, n_experts = self.log_gate.shape
         families = dict.fromkeys(type(family).__name__ for family in self.likelihoods)
@@ -50,50 +44,6 @@ class MixtureDistribution:
             f"MixtureDistribution(n_samples={n_samples}, n_experts={n_experts}, "
             f"family={family})"
         )
-
-    def __len__(self):
-        return self.log_gate.shape[0]
-
-    @property
-    def _categorical(self):
-        return isinstance(self.likelihoods[0], Categorical)
-
-    @cached_property
-    def gate(self):
-        """Gate probabilities of shape (n_samples, n_experts)."""
-        return np.exp(self.log_gate)
-
-    @cached_property
-    def means(self):
-        """Each expert's mean: (n_samples, n_experts[, n_outputs or n_classes])."""
-        return self._of_each("mean")
-
-    @cached_property
-    def mean(self):
-        """Expected response, of shape (n_samples[, n_outputs or n_classes])."""
-        return self._pool(self.means)
-
-    @cached_property
-    def variance(self):
-        """Variance of each output, of the shape of the mean.
-
-        By the law of total variance: the mean of the experts' variances plus
-        the variance of their means under the gate. Same unit as y squared;
-        infinite where an expert has none.
-        """
-        centred = self.means - self.mean[:, None]
-        return self._pool(self._of_each("variance")) + self._pool(centred * centred)
-
-    @cached_property
-    def top1(self):
-        """Mean of the most probable expert of each row."""
-        winner = self.log_gate.argmax(axis=1) if self.winner is None else self.winner
-        return self.means[np.arange(len(self)), winner]
-
-    @property
-    def skipped_share(self):
-        """Share of pairs of rows and experts that were not evaluated."""
-        return float(np.mean(self.log_gate == -np.inf))
 
     @cached_property
     def mode(self):
@@ -110,40 +60,6 @@ class MixtureDistribution:
             mode = gaussian_modes(self.log_gate, means, self.dispersions)
             return mode.reshape(self.mean.shape)
         return searched_modes(self.log_gate, self._parts())
-
-    def log_prob(self, y):
-        """Return the log density of each row at y, in nats.
-
-        Parameters
-        ----------
-        y : array of shape (n_samples[, n_outputs]), or class codes
-
-        Returns
-        -------
-        log_prob : array of shape (n_samples,)
-        """
-        return log_sum(self._joint(y))
-
-    def responsibilities(self, y):
-        """Return the posterior probability of each expert, given y.
-
-        Parameters
-        ----------
-        y : array of shape (n_samples[, n_outputs]), or class codes
-
-        Returns
-        -------
-        resp : array of shape (n_samples, n_experts)
-            The gate's probabilities where every density underflows to zero.
-        """
-        joint = self._joint(y)
-        total = log_sum(joint)[:, None]
-        lost = total == -np.inf
-        return np.exp(np.where(lost, self.log_gate, joint - np.where(lost, 0, total)))
-
-    def _joint(self, y):
-        """Return gate plus expert log densities, (n_samples, n_experts)."""
-        return self.log_gate + self._of_each("log_prob", self._check_response(y))
 
     def cdf(self, y):
         """Return P(Y <= y) of each row.
@@ -338,11 +254,8 @@ class MixtureDistribution:
         for k, (params, dispersion, family) in enumerate(self._parts()):
             draws = family.sample(params, dispersion, n_draws, rng)
             out = np.zeros_like(draws) if out is None else out
-            np.copyto(out, draws, where=_expand(winner == k, draws.ndim))
+            np.copyto(out, draws, where=expanded(winner == k, draws.ndim))
         return out
-
-    def _parts(self):
-        return zip(self.params, self.dispersions, self.likelihoods, strict=True)
 
     def _single_parts(self):
         """Return the parts with a mean of one column as one number a row."""
@@ -356,20 +269,6 @@ class MixtureDistribution:
             for params, spread, family in self._parts()
         ]
 
-    def _pool(self, values):
-        """Return the mean under the gate; an expert without weight has no part."""
-        if not np.isfinite(values).all():
-            used = self.gate > 0.0
-            values = np.where(_expand(used, values.ndim), values, 0.0)
-        return np.einsum("nk,nk...->n...", self.gate, values)
-
-    def _of_each(self, name, *y):
-        columns = [
-            getattr(family, name)(*y, params, dispersion)
-            for params, dispersion, family in self._parts()
-        ]
-        return np.stack(columns, axis=1)
-
     def _check_single_output(self, name, of_classes=None):
         if self._categorical and of_classes:
             raise ValueError(f"{name} is for numbers; of classes, see {of_classes}.")
@@ -377,24 +276,3 @@ class MixtureDistribution:
             raise ValueError(
                 f"{name} needs a single output, got {self.means.shape[2]} outputs."
             )
-
-    def _check_response(self, y):
-        """Return y as an array of the shape of a response.
-
-        Raises
-        ------
-        ValueError
-            If the number of rows or of outputs is another one.
-        """
-        y = np.asarray(y)
-        expected = (len(self),) if self._categorical else self.mean.shape
-        if y.shape != expected:
-            raise ValueError(
-                f"y must be of shape {expected}, got {y.shape}: give one response "
-                "for each row that this law was made for."
-            )
-        return y
-
-
-def _expand(mask, ndim):
-    return mask.reshape(mask.shape + (1,) * (ndim - mask.ndim))

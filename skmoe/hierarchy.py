@@ -1,7 +1,7 @@
 """Hierarchical mixtures of experts: a tree of gates, an expert in every leaf."""
 
 from skmoe._hierarchy import BaseHierarchy, TopPath
-from skmoe._targets import ClassificationMixture, RegressionMixture
+from skmoe._predictions import ClassificationMixture, RegressionMixture
 
 __all__ = [
     "HierarchicalMixtureOfExpertsClassifier",
@@ -95,6 +95,9 @@ class HierarchicalMixtureOfExpertsRegressor(TopPath, RegressionMixture, BaseHier
     unlabelled : label, default=None
         The value of y that marks rows without a response, such as -1; NaN always
         does.
+    device : str or torch.device, default=None
+        Where to work on the rows: "cuda" moves a table there once and brings the
+        results back. None: where X is. Gate and experts must take tensors.
     warm_start : bool, default=False
         Start the next fit from the responsibilities under this one; a grown tree
         grows on. Interrupted growth then keeps the best tree so far.
@@ -249,6 +252,9 @@ class HierarchicalMixtureOfExpertsClassifier(
     unlabelled : label, default=None
         The value of y that marks rows without a response, such as -1; NaN always
         does.
+    device : str or torch.device, default=None
+        Where to work on the rows: "cuda" moves a table there once and brings the
+        results back. None: where X is. Gate and experts must take tensors.
     warm_start : bool, default=False
         Start the next fit from the responsibilities under this one; a grown tree
         grows on. Interrupted growth then keeps the best tree so far.

@@ -1,7 +1,7 @@
 """Flat mixtures of experts: one gate over K experts."""
 
 from skmoe._base import BaseMixtureOfExperts
-from skmoe._targets import ClassificationMixture, RegressionMixture
+from skmoe._predictions import ClassificationMixture, RegressionMixture
 
 __all__ = ["MixtureOfExpertsClassifier", "MixtureOfExpertsRegressor"]
 
@@ -45,9 +45,12 @@ class MixtureOfExpertsRegressor(RegressionMixture, BaseMixtureOfExperts):
         Passes over the rows for each start that is run to convergence.
     tol : float, default=1e-7
         Stop when the gain to be expected falls below so many nats per row.
-    algorithm : {"em", "cem", "sem", "stack"}, default="em"
+    algorithm : {"em", "cem", "sem", "stack", "gradient", "em+gradient"}, default="em"
         Soft, hard (classification) or stochastic EM; "stack" fits every expert
-        to all rows and the gate to out-of-fold predictions.
+        to all rows and the gate to out-of-fold predictions. With `TorchExpert` and
+        `TorchGate`, "gradient" trains all end to end on the likelihood, from the
+        start that EM would take, and "em+gradient" lets that follow EM; a pass then has
+        the epochs of an expert's M-step.
     acceleration : {"auto", "squarem", "quasi-newton"} or None, default="auto"
         "auto" finishes with quasi-Newton steps where gradients exist, else uses
         SQUAREM where all parts are parametric, else plain EM.
@@ -68,8 +71,16 @@ class MixtureOfExpertsRegressor(RegressionMixture, BaseMixtureOfExperts):
     unlabelled : label, default=None
         The value of y that marks rows without a response, such as -1; NaN always
         does.
+    device : str or torch.device, default=None
+        Where to work on the rows: "cuda" moves a table there once and brings the
+        results back. None: where X is. Gate and experts must take tensors.
+    checkpoint : path or None, default=None
+        A file that a fit of `TorchExpert` parts replaces after each pass. A later fit
+        with the same settings on the same data goes on from it, to the result of a fit
+        that was not interrupted. The file is removed once the fit is done.
     warm_start : bool, default=False
-        Start the next fit from the responsibilities under this one.
+        Start the next fit from the responsibilities under this one, and from the
+        weights of neural parts. Ctrl-C then leaves the best pass so far fitted.
     random_state : int, RandomState instance or None, default=None
     n_jobs : int or None, default=None
         Processes for the starts; threads for the experts' M-steps.
@@ -150,9 +161,12 @@ class MixtureOfExpertsClassifier(ClassificationMixture, BaseMixtureOfExperts):
         Passes over the rows for each start that is run to convergence.
     tol : float, default=1e-7
         Stop when the gain to be expected falls below so many nats per row.
-    algorithm : {"em", "cem", "sem", "stack"}, default="em"
+    algorithm : {"em", "cem", "sem", "stack", "gradient", "em+gradient"}, default="em"
         Soft, hard (classification) or stochastic EM; "stack" fits every expert
-        to all rows and the gate to out-of-fold predictions.
+        to all rows and the gate to out-of-fold predictions. With `TorchExpert` and
+        `TorchGate`, "gradient" trains all end to end on the likelihood, from the
+        start that EM would take, and "em+gradient" lets that follow EM; a pass then has
+        the epochs of an expert's M-step.
     acceleration : {"auto", "squarem", "quasi-newton"} or None, default="auto"
         "auto" finishes with quasi-Newton steps where gradients exist, else uses
         SQUAREM where all parts are parametric, else plain EM.
@@ -173,8 +187,16 @@ class MixtureOfExpertsClassifier(ClassificationMixture, BaseMixtureOfExperts):
     unlabelled : label, default=None
         The value of y that marks rows without a response, such as -1; NaN always
         does.
+    device : str or torch.device, default=None
+        Where to work on the rows: "cuda" moves a table there once and brings the
+        results back. None: where X is. Gate and experts must take tensors.
+    checkpoint : path or None, default=None
+        A file that a fit of `TorchExpert` parts replaces after each pass. A later fit
+        with the same settings on the same data goes on from it, to the result of a fit
+        that was not interrupted. The file is removed once the fit is done.
     warm_start : bool, default=False
-        Start the next fit from the responsibilities under this one.
+        Start the next fit from the responsibilities under this one, and from the
+        weights of neural parts. Ctrl-C then leaves the best pass so far fitted.
     random_state : int, RandomState instance or None, default=None
     n_jobs : int or None, default=None
         Processes for the starts; threads for the experts' M-steps.

@@ -15,68 +15,78 @@ ROOT = Path(__file__).parents[1] / "skmoe"
 # lines of one floor know nothing of each other.
 FLOORS = {
     0: [
-        "exceptions _xp _gaps _sklearn _expansion _blocks _multinomial _elastic _tree "
-        "_terms _truth _tables _checks _arm _classics _simulated datasets"
+        "exceptions _xp _special_xp _gaps _sklearn _expansion _gram_kernel "
+        "_e_step_kernel _blocks _multinomial _elastic _tree _terms _truth "
+        "_tables _checks _arm _classics _simulated datasets",
     ],
     1: [
-        "_protocols likelihoods._normal likelihoods._classes likelihoods._saddle "
-        "likelihoods._counts likelihoods._positive likelihoods._robust "
-        "likelihoods._bounded likelihoods law._levels law._intervals law._modes "
-        "law._tabulated law._quantiles law._roots law._outline law._landscape "
-        "law._heights law._regions law._crps law distribution"
+        "_protocols likelihoods._normal likelihoods._classes "
+        "likelihoods._saddle likelihoods._counts likelihoods._positive "
+        "likelihoods._robust likelihoods._bounded likelihoods law._levels "
+        "law._intervals law._modes law._pooled law._tabulated law._quantiles "
+        "law._roots law._outline law._landscape law._heights law._regions "
+        "law._crps law distribution",
+        "nn._arguments nn._embeddings nn._columns nn._attention nn._mlp nn._cnn "
+        "nn._transformer nn._vit nn._state nn._heads nn._rows nn._stack "
+        "nn._optimiser nn._train nn._joint nn _torch_part",
     ],
     2: [
         "gates._constant gates._missing gates._covariance gates._softmax_kernel "
         "gates._softmax gates._gaussian gates._classifier gates._expanded "
-        "gates._tree_kernel gates._tree gates._derivatives gates",
+        "gates._tree_kernel gates._descent gates._tree gates._derivatives "
+        "gates._torch gates",
         "experts._rows experts._weights experts._calibration experts._heads "
-        "experts._contributions experts._fitting experts._adapted "
+        "experts._contributions experts._fitting experts._net experts._adapted "
         "experts._known experts._special experts._glm_prior experts._families "
-        "experts._count_families experts._real_families experts._family_derivatives "
-        "experts._row_derivatives experts._linear_kernel experts._linear "
+        "experts._count_families experts._real_families "
+        "experts._family_derivatives experts._row_derivatives "
+        "experts._linear_prior experts._linear_kernel experts._linear "
         "experts._logistic_kernel experts._newton experts._logistic "
-        "experts._glm_kernel experts._glm_base experts._glm "
-        "experts._binomial experts._robust experts._heteroscedastic experts._noise "
-        "experts._gp_rows experts._gp_numerics experts._gp_sparse experts._gp_fit "
-        "experts._gp_kernel experts._gp experts._expanded experts._adapter "
-        "experts",
+        "experts._glm_kernel experts._glm_base experts._glm experts._binomial "
+        "experts._robust experts._heteroscedastic experts._noise "
+        "experts._gp_rows experts._gp_numerics experts._gp_sparse "
+        "experts._gp_fit experts._gp_kernel experts._gp experts._expanded "
+        "experts._adapter experts._torch_head experts._torch experts",
     ],
     3: [
         "em._segments em._starts em._tree_split em._tree_starts em._monitor "
-        "em._accelerate em._node em._node_problem em._balance em._units "
-        "em._information em._fused em._paths em._loop em._search em._build "
+        "em._accelerate em._densities em._node em._node_problem em._balance "
+        "em._units em._information em._sums em._device_step em._fused em._paths "
+        "em._loop em._search em._gradient em._build em._checkpoint "
         "em._start_data em._law em._ridge em._stack em._tend em._fit em._grow "
-        "em._merge em._neighbours em"
+        "em._merge em._neighbours em",
     ],
     4: [
-        "_wording _columns _arguments _coding _seen _callbacks _training "
-        "_criteria _fitted _unwrapped "
-        "_composition _tree_arguments _nodes _targets _transformer "
+        "_wording _foreign_rows _placement _columns _arguments _coding _seen "
+        "_callbacks _training _criteria _fitted _unwrapped _watched "
+        "_composition _tree_arguments _nodes _targets _predictions _transformer "
         "reading._explained reading._moves reading._explain_flat reading._case "
         "reading._findings reading._diagnosis reading._diagram reading._mixin "
         "reading._explain_tree reading._tree_text reading._hard_tree reading "
         "statistics._coefficients statistics._covariance statistics._bootstrap "
-        "statistics._result statistics._text statistics._summary statistics._mixin "
-        "_base _hierarchy mixture hierarchy _out_of_bag _forest forest "
-        "statistics._hypotheses statistics"
+        "statistics._result statistics._text statistics._summary "
+        "statistics._mixin _base _hierarchy mixture hierarchy _out_of_bag "
+        "_forest forest statistics._hypotheses statistics",
     ],
     5: [
         "inspection._tree_page inspection._tree_drawing inspection._tree "
-        "inspection._style inspection._laws inspection._subject inspection._probe "
-        "inspection._gate_regions inspection._gate_profile inspection._usage "
-        "inspection._responsibilities inspection._traces inspection._band "
-        "inspection._calibration inspection._coverage inspection._dendrogram "
-        "inspection",
+        "inspection._style inspection._laws inspection._subject "
+        "inspection._probe inspection._gate_regions inspection._gate_profile "
+        "inspection._usage inspection._responsibilities inspection._traces "
+        "inspection._band inspection._calibration inspection._coverage "
+        "inspection._dendrogram inspection",
         "model_selection._dendrogram model_selection._criteria "
         "model_selection._request model_selection._bound model_selection._sweep "
-        "model_selection._path model_selection._delegation model_selection._search "
-        "model_selection",
+        "model_selection._path model_selection._delegation "
+        "model_selection._search model_selection",
         "conformal._ranks conformal._votes conformal._scores conformal._models "
-        "conformal._calibrated conformal._base conformal._split conformal._cross "
-        "conformal",
+        "conformal._calibrated conformal._base conformal._split "
+        "conformal._cross conformal",
         "metrics",
     ],
-    6: ["skmoe"],
+    6: [
+        "skmoe",
+    ],
 }
 PLACES = {
     name: (floor, line, place)

@@ -12,7 +12,9 @@ from sklearn.base import clone
 from skmoe._blocks import Design
 from skmoe._protocols import has_fixed_law
 from skmoe._tree import Tree
+from skmoe._xp import is_foreign, zeros
 from skmoe.em._fused import FusedNode
+from skmoe.em._gradient import GradientProblem
 from skmoe.em._node import Node, hard_assignment, posterior, take_columns
 from skmoe.em._node_problem import NodeProblem
 from skmoe.em._paths import PathNode
@@ -184,14 +186,15 @@ def build_problem(
         return UnitProblem(node, X, y, weight, node.units, n_classes=n_classes)
     if not is_native(node, X):
         node.prepare(X, y, weight, n_classes)
-        return NodeProblem(node, X, y, weight)
+        kind = GradientProblem if node.by_gradient else NodeProblem
+        return kind(node, X, y, weight)
     n_experts = len(node.experts)
     view = take_columns(X, node.columns[0])
     outer = node.experts[0][1]
     outer.prepare(view, y, weight, n_classes)
     first = innermost_expert(outer)
     expanded = view if outer is first else outer.expand(view)
-    matrix = first.design_.matrix(first.features(expanded))
+    matrix = first.design_.of(first.features(expanded))
     experts = first.make_kernel(n_experts, shared=node.shared_dispersion)
     shared = first.design_ if outer is first else None
     gate, gate_matrix = _gate_kernel(node, X, weight, shared, matrix)
@@ -199,7 +202,7 @@ def build_problem(
     parts = (gate, experts, gate_matrix, matrix, rows, weight)
     path_tol = getattr(node.gate, "path_tol", 0.0)
     problem = FusedNode(*parts)
-    if path_tol > 0.0 and isinstance(gate, TreeKernel):
+    if path_tol > 0.0 and isinstance(gate, TreeKernel) and not is_foreign(weight):
         problem = PathNode(*parts, path_tol)
     if node.assign is not posterior:
         problem.assign = node.assign
@@ -224,15 +227,16 @@ def _gate_kernel(
     view = take_columns(X, columns)
     if isinstance(gate, ConstantGate):
         gate.prepare(view, weight, n_experts)
-        return SoftmaxKernel(n_experts, np.zeros(1), 0.0), np.ones((1, weight.size))
+        ones = zeros(weight, (1, weight.shape[0])) + 1.0
+        return SoftmaxKernel(n_experts, np.zeros(1), 0.0), ones
     if isinstance(gate, ExpandedGate):
         gate.prepare(view, weight, n_experts)
-        return gate.kernel_, gate.design_.matrix(gate.expand(view))
+        return gate.kernel_, gate.design_.of(gate.expand(view))
     same = _same_columns(columns, node.columns[0])
     same = same and not getattr(innermost_expert(node.experts[0][1]), "known", ())
     if design is None or not same or not design.intercept:
         design = Design(view, weight)
-        matrix = design.matrix(view)
+        matrix = design.of(view)
     if isinstance(gate, GateTree):
         gate.check_parameters()
         gate.design_ = design

@@ -1,12 +1,13 @@
 """A whole fit of a node: bind, start, race, finish, improve, tend."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skmoe._xp import is_foreign, taken, to_numpy
 from skmoe.em._build import (
     build_problem,
     differ,
@@ -14,7 +15,9 @@ from skmoe.em._build import (
     plain_node,
     settle,
 )
+from skmoe.em._checkpoint import Progress
 from skmoe.em._fused import FusedNode
+from skmoe.em._gradient import check_neural, polish_by_gradient
 from skmoe.em._node import Node, take_columns
 from skmoe.em._node_problem import NodeProblem
 from skmoe.em._ridge import choose_ridges, copy_ridges
@@ -57,7 +60,7 @@ class FitOptions:
         Passes of each long run.
     tol : float
     acceleration : str or None
-    algorithm : {"em", "cem", "sem"}
+    algorithm : {"em", "cem", "sem", "gradient", "em+gradient"}
     n_jobs : int or None
     rng : RandomState
     fresh : callable
@@ -73,6 +76,8 @@ class FitOptions:
         Inverse temperature that the responsibilities of a start begin with.
     prune : bool
         Whether dead leaves of a tree are taken out.
+    progress : Progress
+        Watches the passes; it may hold a run to go on with.
     """
 
     init: str
@@ -89,6 +94,7 @@ class FitOptions:
     on_pass: Callable[[Any, Node], Any]
     annealing: float | None = None
     prune: bool = True
+    progress: Progress = field(default_factory=lambda: Progress(lambda *_: None))
 
     def long_run(self, problem: FusedNode | NodeProblem) -> dict[str, Any]:
         """Return how a run of a problem is taken to convergence."""
@@ -119,6 +125,8 @@ def fit_node(
     report : SearchReport
     best : Run
     """
+    if "gradient" in options.algorithm:
+        check_neural(node, options.algorithm)
     choose_ridges(
         node, X, y, weight, n_classes, options.rng, free_gate=options.free_gate
     )
@@ -161,7 +169,7 @@ def _coarse_start(
     """
     whole = build_problem(node, X, y, weight, n_classes)
     rows, problem = _race_rows(whole, weight, options.rng, COARSE_ROWS)
-    data = start_data(node, X[rows], y[rows], problem.weight, n_classes)
+    data = start_data(node, *_some(rows, X, y), problem.weight, n_classes)
     start = next(iter(starts_of(options.init, 1, data, options.rng)))
     run = begin(problem, start, options.annealing)
     long_run = options.long_run(problem)
@@ -193,11 +201,13 @@ def _search_and_climb(
     if starts is None and coarse is not None:
         starts = [_coarse_start(coarse, X, y, weight, n_classes, options)]
     if starts is None and (len(node.experts) == 1 or _tell_apart(node, options)):
-        resp = np.full((len(node.experts), weight.size), 1.0 / len(node.experts))
+        shape = (len(node.experts), weight.shape[0])
+        resp = np.broadcast_to(1.0 / len(node.experts), shape)
         starts = [Start("together", resp)]
     if starts is None:
         rows, small = _race_rows(problem, weight, options.rng)
-        data = start_data(node, X[rows], y[rows], small.weight, n_classes)
+        some = to_numpy(small.weight)
+        data = start_data(node, *_some(rows, X, y), some, n_classes)
         # Where each pass refits every estimator there is no portfolio.
         n_init = options.n_init or (1 if problem.parameters is None else None)
         starts = list(starts_of(options.init, n_init, data, options.rng))
@@ -208,7 +218,8 @@ def _search_and_climb(
         starts = [replace(start, resp=hardened(start.resp)) for start in starts]
     runs, others = _run_starts(problem, small, node, starts, options)
     best = runs[0]
-    if data is not None and _searches(options) and problem is small:
+    sampled = problem.weight.shape[0] > small.weight.shape[0]
+    if data is not None and _searches(options) and not sampled:
         best, more = _swap_experts(problem, node, best, data, options)
         runs = [best, *[run for run in [*runs, *more] if run is not best]]
     best = polish(
@@ -218,7 +229,21 @@ def _search_and_climb(
         **options.long_run(problem),
     )
     settle(problem, node, best.state)
+    if options.algorithm == "em+gradient":
+        best = runs[0] = polish_by_gradient(problem, best, options)
     return SearchReport.from_runs(runs, others), best
+
+
+def _resume(
+    problem: FusedNode | NodeProblem, node: Node, options: FitOptions
+) -> list[Run]:
+    """Return the run that a checkpoint holds, taken to its end; [] without one."""
+    progress = options.progress
+    run = progress.resumed(progress.phase_of(problem), problem)
+    if run is None:
+        return progress.skipped(problem)
+    hook = options.on_pass(problem, node)
+    return finish(problem, [run], on_pass=hook, **options.long_run(problem))
 
 
 def _tell_apart(node: Node, options: FitOptions) -> bool:
@@ -233,13 +258,25 @@ def _searches(options: FitOptions) -> bool:
 
 
 def _race_rows(
-    problem: FusedNode | NodeProblem, weight: Array, rng: Any, most: int = RACE_ROWS
+    problem: FusedNode | NodeProblem, weight: Array, rng: Any, most: int | None = None
 ) -> tuple[Any, FusedNode | NodeProblem]:
     """Return the rows to race on and the problem bound to them."""
-    if not isinstance(problem, FusedNode) or weight.size <= most:
+    n_samples, most = weight.shape[0], most or RACE_ROWS
+    if not isinstance(problem, FusedNode):
         return slice(None), problem
-    rows = np.sort(rng.permutation(weight.size)[:most])
+    if n_samples <= most:
+        # Starts are made and raced on the host: few rows gain nothing from a device.
+        every = slice(None)
+        return every, problem.subset(every) if is_foreign(weight) else problem
+    rows = np.sort(rng.permutation(n_samples)[:most])
     return rows, problem.subset(rows)
+
+
+def _some(rows: Any, X: Any, y: Any) -> tuple[Any, Any]:
+    """Return some rows of X and y, in the memory of the host."""
+    if not is_foreign(X):
+        return X[rows], y[rows]
+    return taken(X, rows, axis=0), taken(y, rows, axis=0)
 
 
 def _run_starts(
@@ -249,7 +286,10 @@ def _run_starts(
     starts: list[Start],
     options: FitOptions,
 ) -> tuple[list[Run], list[Run]]:
-    """Race the starts on few rows, run the finalists on all."""
+    """Race the starts on few rows, run the finalists on all; or go on from a file."""
+    resumed = _resume(problem, node, options)
+    if resumed:
+        return resumed, []
     long_run = options.long_run(problem)
     finalists, others = race(
         small,
@@ -260,7 +300,7 @@ def _run_starts(
         n_jobs=options.n_jobs if len(starts) > 1 else None,
         annealing=options.annealing,
     )
-    if small is not problem:
+    if small.weight.shape[0] < problem.weight.shape[0]:
         # Passes over all rows are dear: only the best of the few goes on.
         finalists = finish(small, finalists, **long_run)
         finalists, others = finalists[:1], [*finalists[1:], *others]

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skmoe._blocks import half_products, row_blocks
+from skmoe._blocks import has_gram_kernel, row_blocks
 from skmoe._xp import (
-    block_numbers,
     empty,
     is_foreign,
     is_out_of_memory,
@@ -25,84 +24,14 @@ from skmoe._xp import (
     taken,
     to_numpy,
     total,
-    zeros,
 )
 from skmoe.em._node import Assign, posterior
+from skmoe.em._sums import LEAST_ROWS, Group, block_rows
 from skmoe.exceptions import SmallerBlocksWarning
 
 __all__ = ["FusedNode"]
 
 Array = NDArray[np.float64]
-
-# Numbers of 8 bytes that a block may spread over.
-CACHE_NUMBERS = 300_000
-# Blocks are not halved any further where the memory of a device is short.
-LEAST_ROWS = 256
-
-
-class Group:
-    """A design matrix with the kernels that work on it, and their sums."""
-
-    def __init__(self, matrix: Array, kernels: list[Any]) -> None:
-        self.matrix = matrix
-        self.kernels = kernels
-
-    def reset(self) -> None:
-        """Zero the sums before a pass."""
-        p = self.matrix.shape[0]
-        grams = sum(kernel.n_gram_rows for kernel in self.kernels)
-        scores = sum(kernel.n_score_rows for kernel in self.kernels)
-        self.half_grams = zeros(self.matrix, (p * (p + 1) // 2, grams))
-        self.score = zeros(self.matrix, (p, scores))
-        self._half: Any = None
-
-    def add(self, design: Array, weighted_resp: Array, weight: Array) -> None:
-        """Add one block: the kernels write their weight rows side by side."""
-        rows = design.shape[1]
-        gram_rows = empty(design, (self.half_grams.shape[1], rows))
-        score_rows = empty(design, (self.score.shape[1], rows))
-        i = j = 0
-        for kernel in self.kernels:
-            k, s = i + kernel.n_gram_rows, j + kernel.n_score_rows
-            views = gram_rows[i:k, :], score_rows[j:s, :]
-            kernel.fill(*views, weighted_resp, weight)
-            i, j = k, s
-        if i:
-            if self._half is None or self._half.shape[1] != rows:
-                self._half = empty(design, (self.half_grams.shape[0], rows))
-            self.half_grams += half_products(design, self._half) @ gram_rows.T
-        self.score += design @ score_rows.T
-
-    def hand_out(self, total_weight: float) -> None:
-        """Give each kernel its part of the sums, which leave the rows' device."""
-        self.half_grams, self.score = to_numpy(self.half_grams), to_numpy(self.score)
-        self._half = None
-        i = j = 0
-        for kernel in self.kernels:
-            k, s = i + kernel.n_gram_rows, j + kernel.n_score_rows
-            kernel.take(self.half_grams[:, i:k], self.score[:, j:s], total_weight)
-            i, j = k, s
-
-
-def block_rows(groups: list[Group]) -> int:
-    """Return how many rows to take at a time, a power of two.
-
-    What a block computes should stay in the cache: half products, and the weight
-    rows of all kernels. Measured for 1 to 64 experts and 2 to 60 columns. On a
-    device it should rather fill the memory that is free.
-    """
-    width = 0
-    for group in groups:
-        p = group.matrix.shape[0]
-        width += p * (p + 1) // 2
-        width += sum(k.n_gram_rows + k.n_score_rows for k in group.kernels)
-    matrix = groups[0].matrix
-    if is_foreign(matrix):
-        # Densities and the like take about as much again as the score rows.
-        width += 4 * sum(k.n_score_rows for k in groups[0].kernels)
-        return max(block_numbers(matrix) // width, LEAST_ROWS)
-    rows = CACHE_NUMBERS / width
-    return int(2 ** np.clip(np.round(np.log2(rows)), 8, 12))
 
 
 class FusedNode:
@@ -139,7 +68,8 @@ class FusedNode:
         # One row's worth: weights may be normalised to a small sum.
         self.row = min(1.0, self.total_weight / self.n_samples)
         if gate_matrix is expert_matrix:
-            self.groups = [Group(expert_matrix, [experts, gate])]
+            summed = gate.gram_of_weight and experts.grams_of_mass
+            self.groups = [Group(expert_matrix, [experts, gate], summed)]
         else:
             self.groups = [Group(expert_matrix, [experts]), Group(gate_matrix, [gate])]
         self.block_rows = block_rows(self.groups)
@@ -198,7 +128,7 @@ class FusedNode:
         """
         weight = np.asarray(taken(self.weight, rows))
         weight = weight * (self.total_weight / weight.sum())
-        matrices = [np.ascontiguousarray(taken(g.matrix, rows)) for g in self.groups]
+        matrices = [group.taken(rows) for group in self.groups]
         y = np.ascontiguousarray(taken(self.y, rows))
         part = FusedNode(self.gate, self.experts, matrices[-1], matrices[0], y, weight)
         part.assign = self.assign
@@ -244,9 +174,13 @@ class FusedNode:
             group.reset()
         self.experts.reset()
         log_lik: Any = 0.0
+        in_one = self._in_one_kernel() if resp is None else None
         for rows in row_blocks(self.n_samples, self.block_rows):
             designs = [group.matrix[:, rows] for group in self.groups]
             weight = self.weight[rows]
+            if in_one is not None:
+                log_lik = log_lik + in_one.add(designs, self.y[0, rows], weight)
+                continue
             joint = self.experts.log_prob(designs[0], self.y[..., rows])
             joint += self.gate.log_proba(designs[-1])
             posterior, row_log_lik = self._posterior(joint)
@@ -259,6 +193,14 @@ class FusedNode:
         for group in self.groups:
             group.hand_out(self.total_weight)
         return float(log_lik)
+
+    def _in_one_kernel(self) -> Any:
+        """Return what does a block's E-step at once on a CUDA device, or None."""
+        if self.assign is not None or not has_gram_kernel(self.weight):
+            return None
+        from skmoe.em._device_step import EStep
+
+        return EStep.of(self)
 
     def responsibilities(self) -> Array:
         """Return responsibilities at the current parameters, in one array.

@@ -1,17 +1,19 @@
 """From a fitted node to the predictive law of new rows."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skmoe._blocks import row_blocks
+from skmoe._blocks import blocks_of, row_blocks
+from skmoe._xp import concatenate, is_foreign, namespace
 from skmoe.distribution import MixtureDistribution
 from skmoe.em._node import Node, take_columns
 from skmoe.experts._expanded import ExpandedExpert
 from skmoe.gates._tree import GateTree, log_normalised
 
-__all__ = ["keep_top", "law", "point", "top_means"]
+__all__ = ["keep_top", "law", "law_at", "point", "top_means"]
 
 Array = NDArray[np.float64]
 
@@ -28,6 +30,12 @@ def keep_top(log_gate: Array, top_k: int | None) -> Array:
     """
     if top_k is None or top_k >= log_gate.shape[1]:
         return log_gate
+    if is_foreign(log_gate):
+        xp = namespace(log_gate)
+        order = xp.argsort(log_gate, axis=1, descending=True, stable=True)
+        least = xp.argsort(order, axis=1) < top_k
+        kept: Array = log_normalised(xp.where(least, log_gate, -np.inf))
+        return kept
     order = np.argsort(-log_gate, axis=1, kind="stable")[:, :top_k]
     kept = np.full_like(log_gate, -np.inf)
     rows = np.arange(log_gate.shape[0])[:, None]
@@ -37,7 +45,7 @@ def keep_top(log_gate: Array, top_k: int | None) -> Array:
 
 def law(node: Node, X: Any, top_k: int | None = None) -> MixtureDistribution:
     """Return the law of each row; experts outside its top k are not evaluated."""
-    log_gate = np.asarray(node.gate.log_proba(take_columns(X, node.gate_columns)))
+    log_gate = _as_array(node.gate.log_proba(take_columns(X, node.gate_columns)))
     log_gate = keep_top(log_gate, top_k)
     views = Views(node, X)
     params = [
@@ -54,20 +62,52 @@ def law(node: Node, X: Any, top_k: int | None = None) -> MixtureDistribution:
     )
 
 
-def point(node: Node, X: Any, top_k: int | None, name: str) -> Array:
+def point(node: Node, X: Any, top_k: int | None, name: str) -> Any:
     """Return a point of the law of each row, such as its mean, block by block.
 
     Rows times experts is more than one wants in memory at a time.
     """
-    blocks = row_blocks(X.shape[0], POINT_ROWS)
-    return np.concatenate([getattr(law(node, X[b], top_k), name) for b in blocks])
+    parts = [_point(law(node, part, top_k), name) for part in _parts(node, X)]
+    return concatenate(parts)
 
 
-def _winner(node: Node, X: Any, top_k: int | None) -> NDArray[np.intp] | None:
+def _point(distribution: MixtureDistribution, name: str) -> Any:
+    if name == "mode":
+        distribution = distribution.on_host()
+    return getattr(distribution, name)
+
+
+def _parts(node: Node, X: Any) -> Iterator[Any]:
+    """Yield blocks of rows."""
+    if is_foreign(X):
+        for rows in blocks_of(X, 16 * len(node.experts) + 4 * X.shape[1]):
+            yield X[rows, ...]
+        return
+    for rows in row_blocks(X.shape[0], POINT_ROWS):
+        yield X[rows]
+
+
+def law_at(node: Node, X: Any, y: Any, top_k: int | None, name: str) -> Any:
+    """Return what the law of each row says of its response, such as "log_prob"."""
+    if not is_foreign(X):
+        return getattr(law(node, X, top_k), name)(y)
+    found, start = [], 0
+    for part in _parts(node, X):
+        stop = start + part.shape[0]
+        found.append(getattr(law(node, part, top_k), name)(y[start:stop, ...]))
+        start = stop
+    return concatenate(found)
+
+
+def _as_array(values: Any) -> Any:
+    return values if is_foreign(values) else np.asarray(values)
+
+
+def _winner(node: Node, X: Any, top_k: int | None) -> Any:
     """Return the leaf at the end of each row's most probable path."""
     gate = node.gate
     if top_k is None and isinstance(gate, GateTree) and len(gate.gates) > 1:
-        return np.asarray(gate.descend(X))
+        return _as_array(gate.descend(X))
     return None
 
 
@@ -117,12 +157,14 @@ def top_means(node: Node, X: Any, winner: NDArray[np.intp]) -> Array:
     return out
 
 
-def _params(expert: Any, view: Any, used: NDArray[np.bool_]) -> Array:
+def _params(expert: Any, view: Any, used: Any) -> Any:
     """Evaluate an expert on the rows that use it, one row at the least.
 
     The others get the parameters of the first of these: whatever the family,
     they are valid, so that nothing computed of them overflows or is NaN.
     """
+    if is_foreign(used):
+        return _foreign_params(expert, view, used)
     if used.all():
         return np.asarray(expert.predict_params(view))
     rows = np.flatnonzero(used) if used.any() else np.zeros(1, dtype=int)
@@ -130,3 +172,16 @@ def _params(expert: Any, view: Any, used: NDArray[np.bool_]) -> Array:
     out = np.repeat(some[:1], used.size, axis=0)
     out[rows] = some
     return out
+
+
+def _foreign_params(expert: Any, view: Any, used: Any) -> Any:
+    """Return the same for rows that lie elsewhere: others get a neighbour's."""
+    xp = namespace(view)
+    if bool(xp.all(used)):
+        return expert.predict_params(view)
+    rows = xp.nonzero(used)[0]
+    if rows.shape[0] == 0:
+        rows = xp.zeros_like(xp.nonzero(~used)[0][:1])
+    some = expert.predict_params(xp.take(view, rows, axis=0))
+    place = xp.cumulative_sum(xp.astype(used, xp.int64)) - 1
+    return xp.take(some, xp.clip(place, min=0, max=some.shape[0] - 1), axis=0)

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
 
 from skmoe._protocols import Expert, Gate, pools_dispersion
-from skmoe._xp import is_foreign, like, namespace, one_hot
+from skmoe._xp import namespace, one_hot, take_columns, to_numpy
+from skmoe.em._densities import add_density, experts_first, rows_first, share_of
 from skmoe.exceptions import ExpertError
 
 __all__ = [
@@ -62,15 +63,6 @@ def hard_assignment(joint: Array) -> tuple[Array, Array]:
     return one_hot(winner, joint.shape[0]), xp.max(joint, axis=0)
 
 
-def take_columns(X: Any, columns: Sequence[int] | None) -> Any:
-    """Return the columns that a part sees; X itself for None."""
-    if columns is None:
-        return X
-    if is_foreign(X):
-        return namespace(X).take(X, like(X, np.asarray(columns)), axis=1)
-    return X[:, columns]
-
-
 class Node:
     """A gate over experts, each with its own columns; itself an `Expert`.
 
@@ -112,6 +104,7 @@ class Node:
         self.clones = clones
         self.skipped_share = 0.0
         self.pending: NDArray[np.bool_] | None = None
+        self.by_gradient = False  # whether a pass is an epoch of gradient ascent
         self._rows: Any = None
         self._views: dict[tuple[int, ...], Any] = {}
         # What is said about the training rows beside X, y and weight.
@@ -197,7 +190,7 @@ class Node:
 
         Sets: ``resp`` of shape (n_experts, n_samples).
         """
-        joint = np.array(np.asarray(self.gate.log_joint(self.gate_view(X))).T)
+        joint = experts_first(self.gate.log_joint(self.gate_view(X)))
         self.resp, log_lik = self.assign(self.add_contenders(joint, X, y))
         return log_lik
 
@@ -212,7 +205,7 @@ class Node:
         return self._with_experts(self.gate.log_proba(gate_view), X, y)
 
     def _with_experts(self, log_gate: Array, X: Any, y: Array) -> Array:
-        return self.add_densities(np.array(np.asarray(log_gate).T), X, y)
+        return self.add_densities(experts_first(log_gate), X, y)
 
     def add_densities(self, joint: Array, X: Any, y: Array) -> Array:
         """Add the experts' log densities to an array (n_experts, n_samples).
@@ -225,7 +218,7 @@ class Node:
             If a log density is NaN.
         """
         followed = joint > -np.inf
-        self.skipped_share = 1.0 - float(np.mean(followed))
+        self.skipped_share = 1.0 - share_of(followed)
         self.add_where(joint, followed, X, y)
         return joint
 
@@ -243,15 +236,13 @@ class Node:
         self.pending = None
         if self.assign is not hard_assignment or not self._bounded():
             return self.add_densities(joint, X, y)
-        rows = np.arange(joint.shape[1])
-        first = joint.argmax(axis=0)
-        asked = np.zeros(joint.shape, dtype=bool)
-        asked[first, rows] = True
+        xp = namespace(joint)
+        asked = one_hot(xp.argmax(joint, axis=0), joint.shape[0]) > 0.0
         self.add_where(joint, asked, X, y)
-        contenders = ~asked & (joint > joint[first, rows])
+        contenders = ~asked & (joint > xp.max(xp.where(asked, joint, -np.inf), axis=0))
         self.add_where(joint, contenders, X, y)
         self.pending = ~(asked | contenders)
-        self.skipped_share = float(np.mean(self.pending))
+        self.skipped_share = share_of(self.pending)
         return joint
 
     def _bounded(self) -> bool:
@@ -265,18 +256,18 @@ class Node:
         self, joint: Array, asked: NDArray[np.bool_], X: Any, y: Array
     ) -> None:
         """Add the experts' log densities, in place, where a mask says so."""
-        for k, (name, expert) in enumerate(self.experts):
-            with _named(name):
-                rows, view = asked[k], self.view(X, k)
-                # Out-of-fold predictions belong to all rows, by identity.
-                if rows.all() or (rows.any() and getattr(expert, "cross_fit", False)):
-                    joint[k] += np.where(rows, expert.log_prob(view, y), 0.0)
-                elif rows.any() and hasattr(expert, "log_prob_rows"):
-                    joint[k, rows] += expert.log_prob_rows(view, y, rows)
-                elif rows.any():
-                    joint[k, rows] += expert.log_prob(view[rows], y[rows])
-        if np.isnan(joint).any():
-            bad = [self.experts[k][0] for k in np.flatnonzero(np.isnan(joint).any(1))]
+        xp = namespace(joint)
+        together = self._together()
+        if together is not None and bool(xp.all(asked)):
+            experts = [expert for _, expert in self.experts]
+            joint += together.log_prob_together(experts, self.view(X, 0), y)
+        else:
+            for k, (name, expert) in enumerate(self.experts):
+                with _named(name):
+                    add_density(joint, k, asked[k, ...], expert, self.view(X, k), y)
+        missing = to_numpy(xp.any(xp.isnan(joint), axis=1))
+        if missing.any():
+            bad = [self.experts[k][0] for k in np.flatnonzero(missing)]
             raise ExpertError(
                 f"experts {bad} returned NaN as log density. Look at their "
                 "predictions on these rows."
@@ -290,7 +281,7 @@ class Node:
         """Fit gate and experts to given responsibilities."""
         gate_view = self.gate_view(X)
         with _named("gate"):
-            self.gate.m_step(gate_view, np.ascontiguousarray(resp.T), weight)
+            self.gate.m_step(gate_view, rows_first(resp), weight)
         self.experts_m_step(X, y, weight * resp)
 
     def experts_m_step(self, X: Any, y: Array, weights: Array) -> None:
@@ -300,13 +291,29 @@ class Node:
         ----------
         weights : array of shape (n_experts, n_samples)
         """
-        # Threads: the parts keep what they learn, and most fits release the GIL.
-        Parallel(n_jobs=self.n_jobs, prefer="threads")(
-            delayed(_expert_m_step)(name, expert, self.view(X, k), y, weights[k])
-            for k, (name, expert) in enumerate(self.experts)
-        )
+        together = self._together()
+        if together is not None:
+            names, experts = map(list, zip(*self.experts, strict=True))
+            together.m_step_together(names, experts, self.view(X, 0), y, weights)
+        else:
+            # Threads: the parts keep what they learn, and most fits release the GIL.
+            Parallel(n_jobs=self.n_jobs, prefer="threads")(
+                delayed(_expert_m_step)(
+                    name, expert, self.view(X, k), y, weights[k, ...]
+                )
+                for k, (name, expert) in enumerate(self.experts)
+            )
         if self.shared_dispersion:
             self._tie_dispersions()
+
+    def _together(self) -> Any:
+        """Return the experts' class if it handles all of them at once, or None."""
+        kind: Any = type(self.experts[0][1])
+        if not hasattr(kind, "m_step_together"):
+            return None
+        experts = [expert for _, expert in self.experts]
+        one_view = all(columns == self.columns[0] for columns in self.columns)
+        return kind if one_view and kind.alike(experts) else None
 
     def _tie_dispersions(self) -> None:
         experts = [expert for _, expert in self.experts]

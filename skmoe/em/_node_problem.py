@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmoe._protocols import has_fixed_law, is_parametric
+from skmoe._xp import is_foreign, like, to_numpy, total
+from skmoe.em._densities import rows_first
 from skmoe.em._node import Assign, Node, posterior
 from skmoe.exceptions import ExpertError
 
@@ -31,8 +33,8 @@ class NodeProblem:
     def __init__(self, node: Node, X: Any, y: Array, weight: Array) -> None:
         self.node, self.X, self.y, self.weight = node, X, y, weight
         self.n_passes = 0
-        self.total_weight = float(weight.sum())
-        self.row = min(1.0, self.total_weight / weight.size)
+        self.total_weight = total(weight)
+        self.row = min(1.0, self.total_weight / weight.shape[0])
         self.origin = self.state()
 
     @property
@@ -62,18 +64,21 @@ class NodeProblem:
     @property
     def mass(self) -> Array:
         """Weighted rows of each expert at the last E-step."""
-        return self.node.resp @ self.weight
+        mass: Array = to_numpy(self.node.resp @ self.weight)
+        return mass
 
     def start(
         self, resp: Array, gate_steps: int = 1, gate_parameters: Array | None = None
     ) -> None:
         """Fit all parts to given responsibilities, the gate several times."""
+        on_host = not is_foreign(self.weight)
+        resp = to_numpy(resp) if on_host else like(self.weight, resp)
         self.n_passes = 0
         self.restore(self.origin)
         self._m_step(resp)
         gate_view = self.node.gate_view(self.X)
         for _ in range(gate_steps - 1 if self.node.gate.exact_m_step else 0):
-            self.node.gate.m_step(gate_view, np.ascontiguousarray(resp.T), self.weight)
+            self.node.gate.m_step(gate_view, rows_first(resp), self.weight)
 
     def e_step(self) -> float:
         """Return the log-likelihood and keep the responsibilities."""

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from skmoe._blocks import row_blocks
 from skmoe._tree import LevelPlan, Tree
-from skmoe.em._fused import FusedNode, Group
+from skmoe.em._fused import FusedNode
 from skmoe.em._node import posterior
+from skmoe.em._sums import Group
 
 __all__ = ["PathNode"]
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
+from skmoe._xp import is_foreign, taken, to_numpy
 from skmoe.em._build import (
     build_problem,
     innermost_expert,
@@ -71,14 +72,23 @@ def choose_ridges(
             if labelled is not None:
                 X, y, weight = X[labelled], y[labelled], weight[labelled]
                 group = None if group is None else group[labelled]
-        if weight.size > MAX_ROWS:
-            rows = np.sort(rng.permutation(weight.size)[:MAX_ROWS])
-            X, y, weight = X[rows], y[rows], weight[rows]
+        if weight.shape[0] > MAX_ROWS:
+            rows = np.sort(rng.permutation(weight.shape[0])[:MAX_ROWS])
+            X, y, weight = _taken(rows, X, y, weight)
             group = None if group is None else group[rows]
+        X, y, weight = to_numpy(X), to_numpy(y), to_numpy(weight)
         # The rows of a group stay together: on both sides they would tell.
         folds = content_folds(X, y) if group is None else group % N_FOLDS
         choice = _best_of_grid(node, X, y, weight, n_classes, free_gate, folds)
     _set(node, choice, free_gate)
+
+
+def _taken(rows: Any, *arrays: Any) -> tuple[Any, ...]:
+    """Return some rows; those of another array library come to the host."""
+    return tuple(
+        taken(array, rows, axis=0) if is_foreign(array) else array[rows]
+        for array in arrays
+    )
 
 
 def copy_ridges(source: Node, target: Node) -> Node:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
 
+from skmoe._xp import to_numpy
 from skmoe.em._loop import climb
 from skmoe.em._monitor import Monitor
 from skmoe.em._node import Assign, posterior
@@ -56,6 +57,8 @@ class Run:
     failed: bool = False
     degenerate: bool = False
     skipped_share: float = 0.0
+    # Gives a monitor the passes before, where a run goes on from a file.
+    before: Callable[[Monitor], None] | None = None
     history: list[float] = field(default_factory=list)  # of all rounds
 
     @property
@@ -174,6 +177,8 @@ def continue_run(
     """Let a run go on from its state; its fields say what it reached."""
     hook = None if on_pass is None else _bind(on_pass, run)
     monitor = Monitor(tol, problem.total_weight, exact=exact, on_pass=hook)
+    if run.before is not None:
+        run.before(monitor)
     problem.restore(run.state)
     climb(problem, monitor, passes, acceleration)
     run.objective = monitor.best
@@ -348,7 +353,7 @@ def improve(
         Runs that were taken to convergence without becoming the best.
     """
     problem.restore(best.state)
-    moves = swaps(data, problem.responsibilities(), rng)
+    moves = swaps(data, to_numpy(problem.responsibilities()), rng)
     tried: list[Run] = []
     for _ in range(n_swaps):
         passes = min(SWAP_PASSES, max_iter)
@@ -365,7 +370,7 @@ def improve(
         tried.append(best)
         best = run
         problem.restore(best.state)
-        moves = swaps(data, problem.responsibilities(), rng)
+        moves = swaps(data, to_numpy(problem.responsibilities()), rng)
     return best, tried
 
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from skmoe._protocols import has_fixed_law
 from skmoe._tree import Tree
+from skmoe._xp import to_numpy, total
 from skmoe.em._build import build_problem, carry_over, responsibilities, settle
 from skmoe.em._fused import FusedNode
 from skmoe.em._node import Node
@@ -61,7 +62,8 @@ def tend(
     best : Run
     """
     # Less than one row's worth of responsibility is dead.
-    row = min(1.0, float(weight.sum()) / weight.size)
+    mass = total(weight)
+    row = min(1.0, mass / weight.shape[0])
     learns = np.array([not has_fixed_law(expert) for _, expert in node.experts])
     dead = np.flatnonzero((best.mass < row) & learns)
     gate = single_gate(node.gate)
@@ -72,8 +74,8 @@ def tend(
         return _prune(
             node, gate.tree, best, dead, (X, y, weight, n_classes), fresh, options
         )
-    reached = _reached(node, X, y, weight, options.algorithm)
-    resp = _shared_out(np.array(reached), weight, dead)
+    reached = to_numpy(_reached(node, X, y, weight, options.algorithm))
+    resp = _shared_out(np.array(reached), to_numpy(weight), dead)
     shape = None if isinstance(gate, GateTree) else len(node.experts)
     tried, run = _refit(fresh(shape), resp, X, y, weight, n_classes, options)
     if (run.mass[learns] >= row).all() and run.objective > best.objective:
@@ -81,7 +83,7 @@ def tend(
     names = [node.experts[k][0] for k in dead]
     rows = ", ".join(f"{best.mass[k]:.3g}" for k in dead)
     report = (
-        f"experts {names} lost their rows (left with {rows} of {weight.sum():.6g}), "
+        f"experts {names} lost their rows (left with {rows} of {mass:.6g}), "
         "and again after a restart"
     )
     if named or dead.size == len(node.experts):
@@ -119,7 +121,7 @@ def _prune(
 ) -> tuple[Node, Run]:
     """Take dead leaves out of a tree, with the gates that lose their choice."""
     X, y, weight, _ = rows
-    row = min(1.0, float(weight.sum()) / weight.size)
+    row = min(1.0, total(weight) / weight.shape[0])
     n_leaves = tree.n_leaves
     while 0 < dead.size < tree.n_leaves:
         tree = tree.without(dead.tolist())
@@ -129,7 +131,8 @@ def _prune(
             carry_over(problem, node, dead.tolist())
             run = Run("pruned", -np.inf, problem.state(), np.zeros(0))
         else:
-            kept = _without(responsibilities(node, X, y, weight), dead)
+            resp = to_numpy(responsibilities(node, X, y, weight))
+            kept = _without(resp, dead)
             run = begin(problem, Start("pruned", kept, 4))
         node, best = _run_on(smaller, problem, run, options)
         dead = np.flatnonzero(best.mass < row)

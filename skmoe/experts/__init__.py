@@ -10,6 +10,7 @@ from skmoe.experts._linear import LinearExpert
 from skmoe.experts._logistic import LogisticExpert
 from skmoe.experts._noise import PointMassExpert, UniformExpert
 from skmoe.experts._robust import RobustLinearExpert
+from skmoe.experts._torch import TorchExpert
 
 __all__ = [
     "BinomialExpert",
@@ -24,5 +25,6 @@ __all__ = [
     "PointMassExpert",
     "PoissonExpert",
     "RobustLinearExpert",
+    "TorchExpert",
     "UniformExpert",
 ]

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from skmoe.experts._contributions import inner_contributions, linear_inner
 from skmoe.experts._fitting import InnerFit
 from skmoe.experts._heads import CategoricalHead, GaussianHead
+from skmoe.experts._net import float32_net
 from skmoe.likelihoods import Categorical, Gaussian
 
 __all__ = ["AdaptedExpert", "check_predictor", "wraps_classifier"]
@@ -67,7 +68,7 @@ class AdaptedExpert:
             If a parameter is not as described.
         """
         self._check_parameters()
-        template = clone(self.estimator)
+        template = float32_net(clone(self.estimator))
         if wraps_classifier(self):
             n_classes = int(y.max()) + 1 if n_classes is None else n_classes
             self.classes_ = np.arange(n_classes)

@@ -3,6 +3,8 @@
 import numpy as np
 from scipy import special
 
+from skmoe._special_xp import expit
+from skmoe._xp import floats, namespace
 from skmoe.experts._count_families import BinomialFamily
 from skmoe.experts._glm_base import GlmExpert
 from skmoe.experts._known import split_known
@@ -10,7 +12,7 @@ from skmoe.likelihoods import Binomial
 
 __all__ = ["BinomialExpert"]
 
-LARGEST_PROBA = 1.0 - np.finfo(float).epsneg
+LARGEST_PROBA = 1.0 - float(np.finfo(float).epsneg)
 
 
 class BinomialExpert(GlmExpert):
@@ -112,29 +114,29 @@ class BinomialExpert(GlmExpert):
         From the logit: of a probability near 1 the other one has lost its digits.
         """
         features, known = split_known(X, self.known)
-        trials = known.get("trials", np.ones(y.size))
+        y, xp, family = floats(y), namespace(y), BinomialFamily()
+        trials = known.get("trials", xp.ones_like(y))
         occurs = self.supports(X, y)
-        target = BinomialFamily().target(
-            np.where(occurs, y, 0.0), np.where(occurs, trials, 0.0)
-        )
-        eta = self._predictors(features, known).T[:, None]
-        log_prob = BinomialFamily().density(eta, target, None)[0][0]
-        return np.where(occurs, log_prob, -np.inf)
+        target = family.target(xp.where(occurs, y, 0.0), xp.where(occurs, trials, 0.0))
+        eta = self._predictors(features, known).T[:, None, :]
+        log_prob = family.density(eta, target, None)[0][0, :]
+        return xp.where(occurs, log_prob, -np.inf)
 
     def params_at(self, eta, known):
         """Return probabilities and trials, of shape (n_samples, 2)."""
-        trials = known.get("trials", np.ones(len(eta)))
+        xp = namespace(eta)
         # Short of 1, or a failure there would have no log probability at all.
-        proba = np.minimum(special.expit(eta[:, 0]), LARGEST_PROBA)
-        return np.column_stack([proba, trials])
+        proba = xp.clip(expit(eta[:, 0]), None, LARGEST_PROBA)
+        return xp.stack([proba, known.get("trials", xp.ones_like(proba))], axis=1)
 
     def start_target(self, X, y):
         """Return the logit of the share, half a row of each added; (n_samples, 1)."""
         known = split_known(X, self.known)[1]
-        trials = known.get("trials", 1.0)
-        successes = np.clip(y, 0.0, trials)
-        logit = np.log((successes + 0.5) / (trials - successes + 0.5))
-        return (logit - known.get("offset", 0.0)).reshape(-1, 1)
+        y, xp = floats(y), namespace(y)
+        trials = known.get("trials", xp.ones_like(y))
+        successes = xp.minimum(xp.clip(y, 0.0, None), trials)
+        logit = xp.log((successes + 0.5) / (trials - successes + 0.5))
+        return xp.reshape(logit - known.get("offset", 0.0), (-1, 1))
 
     def _family(self, y, weight):
         return BinomialFamily()

@@ -1,9 +1,10 @@
 """Counts: Poisson, negative binomial and binomial, for Fisher scoring."""
 
 import numpy as np
-from scipy import special
 
-from skmoe.experts._families import MAX_ETA, Family, log_mean_rate
+from skmoe._special_xp import gammaln
+from skmoe._xp import concatenate, floats, like, multiply, namespace, row_dots, total
+from skmoe.experts._families import MAX_ETA, Family, bounded, log_mean_rate
 from skmoe.experts._special import log_rising, psi_rising, trigamma_rising
 
 __all__ = ["BinomialFamily", "NegativeBinomialFamily", "PoissonFamily"]
@@ -22,27 +23,28 @@ class PoissonFamily(Family):
 
     def target(self, y, trials=None):
         """Return y and its log factorial, with a minus."""
-        return np.stack([y, -special.gammaln(y + 1.0)])
+        y = floats(y)
+        return namespace(y).stack([y, -gammaln(y + 1.0)])
 
     def start(self, target, weight, offset):
         """Return the log of the mean rate."""
-        return np.array([log_mean_rate(target[0], weight, offset)]), np.empty(0)
+        return np.array([log_mean_rate(target[0, :], weight, offset)]), np.empty(0)
 
     def density(self, eta, target, shapes):
         """Return log densities, and the means."""
-        log_prob = eta[0]
-        np.minimum(log_prob, MAX_ETA, out=log_prob)
-        mean = np.exp(log_prob)
-        log_prob *= target[0]
+        log_prob = bounded(eta[0, ...], None, MAX_ETA)
+        mean = namespace(log_prob).exp(log_prob)
+        log_prob *= target[0, :]
         log_prob -= mean
-        log_prob += target[1]
+        log_prob += target[1, :]
         return log_prob, mean
 
     def fill(self, work, target, shapes, weight, gram_rows, score_rows):
         """Write means and residuals, times the weights."""
-        np.multiply(work, weight, out=gram_rows[0])
-        np.multiply(weight, target[0], out=score_rows[0])
-        score_rows[0] -= gram_rows[0]
+        gram, score = gram_rows[0, ...], score_rows[0, ...]
+        multiply(work, weight, gram)
+        multiply(weight, target[0, :], score)
+        score -= gram
 
 
 class BinomialFamily(Family):
@@ -53,44 +55,46 @@ class BinomialFamily(Family):
 
     def target(self, y, trials=None):
         """Return y, y - trials and the log of trials over y."""
-        trials = np.ones_like(y) if trials is None else trials
+        y = floats(y)
+        xp = namespace(y)
+        trials = xp.ones_like(y) if trials is None else trials
         failures = trials - y
-        ways = special.gammaln(trials + 1.0) - special.gammaln(y + 1.0)
-        return np.stack([y, -failures, ways - special.gammaln(failures + 1.0)])
+        ways = gammaln(trials + 1.0) - gammaln(y + 1.0)
+        return xp.stack([y, -failures, ways - gammaln(failures + 1.0)])
 
     def start(self, target, weight, offset):
         """Return the logit of the share of successes."""
-        successes = float(weight @ target[0])
-        failures = -float(weight @ target[1])
+        successes = float(weight @ target[0, :])
+        failures = -float(weight @ target[1, :])
         least = 1e-3 * max(successes + failures, 1e-300)
         logit = np.log(max(successes, least) / max(failures, least))
         if offset is not None:
-            logit -= float(weight @ offset) / weight.sum()
+            logit -= float(weight @ offset) / total(weight)
         return np.array([logit]), np.empty(0)
 
     def density(self, eta, target, shapes):
         """Return log densities, and 1 + exp(-eta), the inverse of p."""
-        eta = np.clip(eta[0], -MAX_ETA, MAX_ETA, out=eta[0])
-        inverse = np.exp(-eta)
+        eta = bounded(eta[0, ...], -MAX_ETA, MAX_ETA)
+        xp = namespace(eta)
+        inverse = xp.exp(-eta)
         inverse += 1.0
         # y log p + (m - y) log(1 - p) with log p = -log(inverse).
-        log_prob = np.log(inverse)
-        log_prob *= target[1] - target[0]
-        eta *= target[1]
+        log_prob = xp.log(inverse)
+        log_prob *= target[1, :] - target[0, :]
+        eta *= target[1, :]
         log_prob += eta
-        log_prob += target[2]
+        log_prob += target[2, :]
         return log_prob, inverse
 
     def fill(self, work, target, shapes, weight, gram_rows, score_rows):
         """Write ``m p (1 - p)`` and ``y - m p``, times the weights."""
-        gram, score = gram_rows[0], score_rows[0]
-        proba = np.reciprocal(work)
-        np.multiply(weight, target[0] - target[1], out=gram)
+        gram, score = gram_rows[0, ...], score_rows[0, ...]
+        proba = 1.0 / work
+        multiply(weight, target[0, :] - target[1, :], gram)
         gram *= proba
-        np.multiply(weight, target[0], out=score)
+        multiply(weight, target[0, :], score)
         score -= gram
-        np.subtract(1.0, proba, out=proba)
-        gram *= proba
+        gram *= 1.0 - proba
 
 
 class NegativeBinomialFamily(Family):
@@ -108,14 +112,16 @@ class NegativeBinomialFamily(Family):
 
     def target(self, y, trials=None):
         """Return y, minus its log factorial, and y again if it is a small count."""
-        small = (y == np.floor(y)) & (y >= 0.0) & (y <= MAX_TABLE)
-        return np.stack([y, -special.gammaln(y + 1.0), np.where(small, y, -1.0)])
+        y = floats(y)
+        xp = namespace(y)
+        small = (y == xp.floor(y)) & (y >= 0.0) & (y <= MAX_TABLE)
+        return xp.stack([y, -gammaln(y + 1.0), xp.where(small, y, -1.0)])
 
     def start(self, target, weight, offset):
         """Return the log of the mean rate, and theta from two moments."""
-        y, total = target[0], weight.sum()
-        mean = max(float(weight @ y) / total, 1e-3)
-        variance = float(weight @ (y - mean) ** 2) / total
+        y, mass = target[0, :], total(weight)
+        mean = max(float(weight @ y) / mass, 1e-3)
+        variance = float(weight @ (y - mean) ** 2) / mass
         theta = mean * mean / max(variance - mean, 0.01 * mean)
         log_theta = np.log(np.clip(theta, 0.05, 100.0))
         rate = log_mean_rate(y, weight, offset)
@@ -127,39 +133,39 @@ class NegativeBinomialFamily(Family):
 
     def density(self, eta, target, shapes):
         """Return log densities, and the means."""
-        eta = np.minimum(eta[0], MAX_ETA, out=eta[0])
-        theta = np.exp(shapes)
-        mean = np.exp(eta)
-        log_prob = np.log1p(mean / theta)
-        log_ratio = log_prob.copy()
-        log_prob *= -(target[0] + theta)
-        eta *= target[0]
+        eta = bounded(eta[0, ...], None, MAX_ETA)
+        xp, theta = namespace(eta), np.exp(shapes)
+        size = like(eta, theta)
+        mean = xp.exp(eta)
+        log_ratio = xp.log1p(mean / size)
+        log_prob = log_ratio * -(target[0, :] + size)
+        eta *= target[0, :]
         log_prob += eta
         log_prob += _of_counts(log_rising, target, theta)
-        log_prob += target[1]
+        log_prob += target[1, :]
         return log_prob, (mean, log_ratio)
 
     def fill(self, work, target, shapes, weight, gram_rows, score_rows):
         """Write weights and scores; sum two derivatives in theta."""
         mean, log_ratio = work
         theta = np.exp(shapes)
-        inverse = 1.0 / (mean + theta)
-        residual = target[0] - mean
-        share = theta * inverse
-        np.multiply(weight, share, out=score_rows[0])
-        np.multiply(score_rows[0], mean, out=gram_rows[0])
-        score_rows[0] *= residual
+        size, score = like(mean, theta), score_rows[0, ...]
+        inverse = 1.0 / (mean + size)
+        residual = target[0, :] - mean
+        multiply(weight, size * inverse, score)
+        multiply(score, mean, gram_rows[0, ...])
+        score *= residual
         first = _of_counts(psi_rising, target, theta)
         first -= log_ratio
         residual *= inverse
         first -= residual
         second = _of_counts(trigamma_rising, target, theta)
         mean_share = mean * inverse
-        second += mean_share / theta
+        second += mean_share / size
         residual *= inverse
         second += residual
-        sums = [np.einsum("kn,kn->k", part, weight) for part in (first, second)]
-        return np.stack(sums, axis=1)
+        sums = [row_dots(part, weight)[:, None] for part in (first, second)]
+        return concatenate(sums, axis=1)
 
     def shape_terms(self, sums, mass, shapes):
         """Return the derivative in log theta and the size of the curvature."""
@@ -175,9 +181,10 @@ def _of_counts(function, target, theta):
 
     Counts take few values, and special functions cost fifty times a look-up.
     """
-    codes = target[2]
-    if codes.min(initial=0.0) < 0.0 or codes.max(initial=0.0) >= codes.size:
-        return function(target[0], theta)
-    codes = codes.astype(np.intp)
-    values = np.arange(codes.max(initial=0) + 1.0)
-    return function(values, theta).take(codes, axis=1)
+    codes = target[2, :]
+    xp, n_rows = namespace(codes), codes.shape[0]
+    if n_rows == 0 or xp.min(codes) < 0.0 or xp.max(codes) >= n_rows:
+        return function(target[0, :], theta)
+    table = function(np.arange(float(xp.max(codes)) + 1.0), theta)
+    codes = codes.astype(np.intp) if xp is np else xp.astype(codes, xp.int64)
+    return xp.take(like(codes, table), codes, axis=1)

@@ -4,11 +4,16 @@ A family is stateless but for known constants. All arrays are feature-first: for
 experts and a block of rows, ``eta`` has shape (n_predictors, n_experts, n_rows),
 ``target`` (n_target_rows, n_rows), ``shapes`` (n_experts, n_shapes), and a density
 (n_experts, n_rows).
+
+Rows may be arrays of any library, shapes and what is summed for them are NumPy's; see
+`skmoe._xp`.
 """
 
 import numpy as np
 
-__all__ = ["Family", "log_mean_rate"]
+from skmoe._xp import floats, namespace, total
+
+__all__ = ["Family", "bounded", "log_mean_rate", "minus"]
 
 # exp of more would overflow in sums over rows.
 MAX_ETA = 500.0
@@ -47,7 +52,7 @@ class Family:
 
     def target(self, y, trials=None):
         """Return what `density` gets as rows, of shape (n_target_rows, n_samples)."""
-        return y[None]
+        return floats(y)[None, :]
 
     def start(self, target, weight, offset):
         """Return intercepts (n_predictors,) and shapes (n_shapes,) of a null model."""
@@ -79,6 +84,8 @@ class Family:
     def fill(self, work, target, shapes, weight, gram_rows, score_rows):
         """Write information weights and scores; return sums for the shapes.
 
+        Work is used up.
+
         Parameters
         ----------
         work : object
@@ -99,11 +106,24 @@ class Family:
         raise NotImplementedError
 
 
+def minus(a, b):
+    """Return a - b; NumPy writes it over b."""
+    return np.subtract(a, b, out=b) if isinstance(b, np.ndarray) else a - b
+
+
+def bounded(values, low, high):
+    """Return values within bounds, None for none; NumPy writes them over the values."""
+    if isinstance(values, np.ndarray):
+        return np.clip(values, low, high, out=values)
+    return namespace(values).clip(values, low, high)
+
+
 def log_mean_rate(y, weight, offset):
     """Return the log of ``sum w y / sum w exp(offset)``, finite if y is zero."""
-    total = weight.sum()
-    mean = max(float(weight @ y) / total, 1e-3)
+    mass = total(weight)
+    mean = max(float(weight @ y) / mass, 1e-3)
     if offset is None:
         return np.log(mean)
-    peak = offset.max()
-    return np.log(mean) - peak - np.log(weight @ np.exp(offset - peak) / total)
+    xp = namespace(offset)
+    peak = float(xp.max(offset))
+    return np.log(mean) - peak - np.log(float(weight @ xp.exp(offset - peak)) / mass)

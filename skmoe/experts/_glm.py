@@ -3,6 +3,7 @@
 import numpy as np
 from scipy import special
 
+from skmoe._xp import floats, namespace
 from skmoe.experts._count_families import NegativeBinomialFamily, PoissonFamily
 from skmoe.experts._families import MAX_ETA
 from skmoe.experts._glm_base import GlmExpert
@@ -90,12 +91,15 @@ class _LogLinkExpert(GlmExpert):
 
     def params_at(self, eta, known):
         """Return the mean."""
-        return np.exp(np.clip(eta[:, 0], -MAX_ETA, MAX_ETA))
+        xp = namespace(eta)
+        return xp.exp(xp.clip(eta[:, 0], -MAX_ETA, MAX_ETA))
 
     def start_target(self, X, y):
         """Return the log of the rate, half a count added; (n_samples, 1)."""
         offset = split_known(X, self.known)[1].get("offset", 0.0)
-        return (np.log(np.maximum(y, 0.0) + 0.5) - offset).reshape(-1, 1)
+        xp = namespace(y)
+        log_rate = xp.log(xp.clip(floats(y), 0.0, None) + 0.5) - offset
+        return xp.reshape(log_rate, (-1, 1))
 
     def _null(self, y, known, weight):
         """Return the means of a constant rate."""
@@ -266,9 +270,12 @@ class GammaExpert(_LogLinkExpert):
         Of responses that cannot occur: the log of half the least that can.
         """
         offset = split_known(X, self.known)[1].get("offset", 0.0)
+        y, xp = floats(y), namespace(y)
         positive = y > 0.0
-        least = 0.5 * y[positive].min() if positive.any() else 1.0
-        return (np.log(np.where(positive, y, least)) - offset).reshape(-1, 1)
+        least = float(xp.min(xp.where(positive, y, np.inf)))
+        least = 0.5 * least if least < np.inf else 1.0
+        log_rate = xp.log(xp.where(positive, y, least)) - offset
+        return xp.reshape(log_rate, (-1, 1))
 
     def _deviances(self, y, mean, known):
         ratio = y / mean

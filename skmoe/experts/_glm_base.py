@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 
 from skmoe._blocks import Design
 from skmoe._sklearn import check_sample_weight
+from skmoe._xp import concatenate, floats, namespace, total
 from skmoe.experts._contributions import (
     linear_contributions,
     response_contributions,
@@ -32,10 +33,12 @@ class LinearPredictorExpert(
     fit of all rows, which itself carries a ridge of ``min(alpha, 1)`` around zero.
 
     Known quantities of a row (an offset, a number of trials) are the last columns
-    of the X that the methods of the Expert protocol get; ``known`` names them.
+    of the X that the methods of the Expert protocol get; ``known`` names them. The
+    rows that these methods get may be arrays of any library.
     """
 
     exact_m_step = True
+    array_api = True
     support_note = ""
     # Of the mean: "identity", "log" or "logit" is the linear predictor.
     link = "identity"
@@ -98,7 +101,7 @@ class LinearPredictorExpert(
 
     def start_target(self, X, y):
         """Return y on the scale of the linear predictor, of shape (n_samples, 1)."""
-        return y.reshape(-1, 1)
+        return namespace(y).reshape(floats(y), (-1, 1))
 
     def kernel_rows(self, X, y):
         """Return what the kernel gets as y, of shape (n_target_rows, n_samples)."""
@@ -108,7 +111,9 @@ class LinearPredictorExpert(
         known = split_known(X, self.known)[1]
         target = family.target(y, known.get("trials"))
         offset = known.get("offset")
-        return target if offset is None else np.vstack([target, offset])
+        if offset is None:
+            return target
+        return concatenate([target, offset[None, :]])
 
     def make_kernel(self, n_experts, shared=False):
         """Return a kernel of several experts around this one's prior.
@@ -139,7 +144,7 @@ class LinearPredictorExpert(
                 "Use LinearExpert for several, or one mixture for each."
             )
         X, y, weight = self._supported(X, y, weight)
-        if not weight.sum() > 0:
+        if not total(weight) > 0:
             raise ValueError(f"{self.support_note} No row of positive weight has one.")
         features = self.features(X)
         self.design_ = Design(features, weight, intercept=self.fit_intercept)
@@ -154,7 +159,7 @@ class LinearPredictorExpert(
     def _null_prior(self, family, target, weight):
         """Return the prior of the fit of all rows, around intercepts alone."""
         n_rows = family.n_target_rows
-        offset = target[n_rows] if target.shape[0] > n_rows else None
+        offset = target[n_rows, :] if target.shape[0] > n_rows else None
         intercepts, shapes = family.start(target, weight, offset)
         anchor = np.zeros((family.n_predictors, self.design_.n_columns))
         if self.fit_intercept:
@@ -216,7 +221,9 @@ class LinearPredictorExpert(
     def _supported(self, X, y, weight):
         """Leave out the rows that cannot occur: others explain them."""
         keep = self.supports(X, y)
-        return (X, y, weight) if keep.all() else (X[keep], y[keep], weight[keep])
+        if namespace(keep).all(keep):
+            return X, y, weight
+        return X[keep], y[keep], weight[keep]
 
     def fit_alone(self, X, y, weight):
         """Step until a step gains less than tol, or max_iter times; count them."""

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 
 from skmoe._blocks import solve_psd_stack, unpack_grams
+from skmoe._xp import add, like, namespace, to_numpy
 
 __all__ = ["GlmKernel"]
 
@@ -40,7 +41,7 @@ class GlmKernel:
     modeling using the t distribution. JASA 84.
     """
 
-    exact_m_step = False
+    exact_m_step = grams_of_mass = False
 
     def __init__(self, n_experts, prior):
         self.prior, self.family = prior, prior.family
@@ -80,27 +81,29 @@ class GlmKernel:
         """
         k, n_predictors, p = self.coef.shape
         stacked = self.coef.transpose(1, 0, 2).reshape(n_predictors * k, p)
-        eta = (stacked @ design).reshape(n_predictors, k, -1)
+        eta = like(design, stacked) @ design
+        eta = namespace(eta).reshape(eta, (n_predictors, k, design.shape[1]))
         if y.shape[0] > self.family.n_target_rows:
-            eta[0] += y[-1]
+            eta[0, ...] += y[-1, :]
         self._target = y
         log_prob, self._work = self.family.density(eta, y, self.shapes)
         return log_prob
 
     def fill(self, gram_rows, score_rows, weighted_resp, weight):
         """Write the weight rows of the block that `log_prob` saw last."""
-        shape = (-1, self.n_experts, gram_rows.shape[1])
-        self.mass += weighted_resp.sum(axis=1)
+        xp, n_predictors = namespace(weighted_resp), self.coef.shape[1]
+        shape = (n_predictors, self.n_experts, gram_rows.shape[1])
+        self.mass = add(self.mass, xp.sum(weighted_resp, axis=1))
         sums = self.family.fill(
             self._work,
             self._target,
             self.shapes,
             weighted_resp,
-            gram_rows.reshape(shape),
-            score_rows.reshape(shape),
+            xp.reshape(gram_rows, shape),
+            xp.reshape(score_rows, shape),
         )
         if sums is not None:
-            self.sums += sums
+            self.sums = add(self.sums, sums)
 
     def take(self, half_grams, score, total_weight):
         """Receive the sums of one pass over all rows."""
@@ -108,6 +111,7 @@ class GlmKernel:
         prior = self.prior
         grams = unpack_grams(half_grams, p).reshape(n_predictors, k, p, p)
         score = score.T.reshape(n_predictors, k, p)
+        self.mass, self.sums = to_numpy(self.mass), to_numpy(self.sums)
         slope, shape_slope = prior.gradient(self.coef, self.shapes)
         ridge, information = prior.information(self.coef, self.shapes)
         self._slope = score.transpose(1, 0, 2) + slope

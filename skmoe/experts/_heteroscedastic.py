@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from skmoe._xp import namespace
+from skmoe.experts._families import MAX_ETA
 from skmoe.experts._glm_base import LinearPredictorExpert
 from skmoe.experts._real_families import HeteroscedasticFamily, weighted_moments
 from skmoe.likelihoods import RowGaussian
@@ -106,7 +108,7 @@ class HeteroscedasticExpert(LinearPredictorExpert):
 
     def _family(self, y, weight):
         floor = weighted_moments(y, weight)[2]
-        return HeteroscedasticFamily(np.log(floor))
+        return HeteroscedasticFamily(float(np.log(floor)))
 
     def _ridges(self, most, log_noise):
         alphas = np.minimum([self.alpha, self.variance_alpha], most)
@@ -119,8 +121,9 @@ class HeteroscedasticExpert(LinearPredictorExpert):
 
     def params_at(self, eta, known):
         """Return means and variances, of shape (n_samples, 2)."""
-        least = self.kernel_.family.least
-        return np.column_stack([eta[:, 0], np.exp(np.clip(eta[:, 1], least, 500.0))])
+        xp, least = namespace(eta), self.kernel_.family.least
+        variance = xp.exp(xp.clip(eta[:, 1], least, MAX_ETA))
+        return xp.stack([eta[:, 0], variance], axis=1)
 
     @property
     def variance_coef_(self):

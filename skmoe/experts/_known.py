@@ -3,6 +3,8 @@
 import numpy as np
 from scipy import sparse
 
+from skmoe._xp import floats, is_foreign
+
 __all__ = [
     "ARGUMENTS",
     "append_known",
@@ -124,6 +126,8 @@ def _position(expert, argument, n_features):
 
 
 def _column(X, j):
+    if is_foreign(X):
+        return floats(X[:, j])
     column = X[:, [j]]
     return column.toarray()[:, 0] if sparse.issparse(X) else column[:, 0]
 

@@ -6,10 +6,12 @@ import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skmoe._blocks import Design, half_products, row_blocks
+from skmoe._blocks import Design, blocks_of, weighted_grams
 from skmoe._sklearn import check_sample_weight
+from skmoe._xp import empty, floats, is_foreign, namespace, to_numpy, total, zeros
 from skmoe.experts._contributions import linear_contributions
-from skmoe.experts._linear_kernel import LinearKernel, LinearPrior
+from skmoe.experts._linear_kernel import LinearKernel
+from skmoe.experts._linear_prior import LinearPrior
 from skmoe.experts._row_derivatives import GaussianDerivatives
 from skmoe.likelihoods import Gaussian
 
@@ -57,6 +59,7 @@ class LinearExpert(
     """
 
     exact_m_step = True
+    array_api = True
     likelihood = Gaussian()
 
     def __init__(
@@ -139,7 +142,7 @@ class LinearExpert(
 
     def start_target(self, X, y):
         """Return y on the scale of the linear predictor, (n_samples, n_outputs)."""
-        return y.reshape(y.shape[0], -1)
+        return namespace(y).reshape(y, (y.shape[0], -1))
 
     def make_kernel(self, n_experts, shared=False):
         """Return a kernel of several experts around this one's prior.
@@ -176,18 +179,19 @@ class LinearExpert(
         """Solve for coefficients and variance under the weights, exactly."""
         kernel, p = self.kernel_, self.design_.n_columns
         y = _rows_first(y)
-        half_grams = np.zeros((p * (p + 1) // 2, 1))
-        score = np.zeros((p, kernel.n_score_rows))
+        half_grams = zeros(weight, (p * (p + 1) // 2, 1))
+        score = zeros(weight, (p, kernel.n_score_rows))
         kernel.reset()
-        for rows in row_blocks(X.shape[0]):
+        width = half_grams.shape[0] + 4 * kernel.n_score_rows + 3 * p
+        for rows in blocks_of(X, width):
             design = self.design_.block(X, rows)
             kernel.log_prob(design, y[:, rows])
-            gram_rows = np.empty((1, design.shape[1]))
-            score_rows = np.empty((kernel.n_score_rows, design.shape[1]))
+            gram_rows = empty(weight, (1, design.shape[1]))
+            score_rows = empty(weight, (kernel.n_score_rows, design.shape[1]))
             kernel.fill(gram_rows, score_rows, weight[None, rows], weight[rows])
-            half_grams += half_products(design) @ gram_rows.T
+            half_grams += weighted_grams(design, gram_rows)
             score += design @ score_rows.T
-        kernel.take(half_grams, score, weight.sum())
+        kernel.take(to_numpy(half_grams), to_numpy(score), total(weight))
         kernel.propose()
 
     def log_prob(self, X, y):
@@ -282,4 +286,7 @@ class LinearExpert(
 
 def _rows_first(y):
     """Return y as an array of shape (n_outputs, n_samples)."""
-    return y[None] if y.ndim == 1 else np.ascontiguousarray(y.T)
+    y = floats(y)
+    if y.ndim == 1:
+        return y[None, :]
+    return y.T if is_foreign(y) else np.ascontiguousarray(y.T)

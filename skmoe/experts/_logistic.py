@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skmoe._blocks import Design
 from skmoe._multinomial import log_softmax_first
 from skmoe._sklearn import check_sample_weight
+from skmoe._xp import is_foreign, namespace, to_numpy
 from skmoe.experts._contributions import linear_contributions
 from skmoe.experts._logistic_kernel import LogisticKernel
 from skmoe.experts._newton import NewtonSteps
@@ -52,6 +53,7 @@ class LogisticExpert(LogitDerivatives, NewtonSteps, ClassifierMixin, BaseEstimat
     """
 
     exact_m_step = True
+    array_api = True
     likelihood = Categorical()
     dispersion = None
 
@@ -125,7 +127,7 @@ class LogisticExpert(LogitDerivatives, NewtonSteps, ClassifierMixin, BaseEstimat
         penalised = self.design_.penalised
         zero = np.zeros((n_classes, self.design_.n_columns))
         # Starting intercepts from class frequencies saves Newton steps.
-        counts = np.bincount(y, weights=weight, minlength=n_classes)
+        counts = _class_weights(y, weight, n_classes)
         start = np.log(np.maximum(counts, 1e-3 * counts.sum() / n_classes))
         self.kernel_ = LogisticKernel(1, zero, min(alpha, 1.0) * penalised)
         self.kernel_.coef[0, :, 0] = start - start.mean()
@@ -219,3 +221,12 @@ class LogisticExpert(LogitDerivatives, NewtonSteps, ClassifierMixin, BaseEstimat
     def intercept_(self):
         """Intercepts that go with ``coef_``."""
         return self.design_.to_columns(self.kernel_.coef[0])[1]
+
+
+def _class_weights(y, weight, n_classes):
+    """Return the weight of each class, of shape (n_classes,)."""
+    if not is_foreign(y):
+        return np.bincount(y, weights=weight, minlength=n_classes)
+    xp = namespace(y)
+    sums = [xp.sum(xp.where(y == c, weight, 0.0)) for c in range(n_classes)]
+    return to_numpy(xp.stack(sums))

@@ -60,6 +60,11 @@ class LogisticKernel:
         return pairs * self.n_experts
 
     @property
+    def grams_of_mass(self):
+        """Whether the grams are those under each expert's share of the weight."""
+        return not self.newton
+
+    @property
     def n_score_rows(self):
         """Weight columns whose sums with the design a pass must form."""
         return self.anchor.shape[0] * self.n_experts

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from skmoe._blocks import half_products, row_blocks
+from skmoe._blocks import blocks_of, half_products
+from skmoe._xp import empty, to_numpy, total, zeros
 
 __all__ = ["NewtonSteps"]
 
@@ -51,27 +52,33 @@ class NewtonSteps:
     def _accumulate(self, features, rows, weight):
         """Sum gradient and grams over all rows; return the log-likelihood."""
         kernel, p = self.kernel_, self.design_.n_columns
-        half_grams = np.zeros((p * (p + 1) // 2, kernel.n_gram_rows))
-        score = np.zeros((p, kernel.n_score_rows))
+        half_grams = zeros(weight, (p * (p + 1) // 2, kernel.n_gram_rows))
+        score = zeros(weight, (p, kernel.n_score_rows))
         kernel.reset()
         value = 0.0
-        for block in row_blocks(features.shape[0]):
-            design = self.design_.block(features, block)
+        for block in self._blocks(features):
+            design, some = self.design_.block(features, block), weight[block]
             log_prob = kernel.log_prob(design, rows[..., block])
-            value += float(log_prob[0] @ weight[block])
-            gram_rows = np.empty((kernel.n_gram_rows, design.shape[1]))
-            score_rows = np.empty((kernel.n_score_rows, design.shape[1]))
-            kernel.fill(gram_rows, score_rows, weight[None, block], weight[block])
+            value = value + log_prob[0, :] @ some
+            gram_rows = empty(weight, (kernel.n_gram_rows, design.shape[1]))
+            score_rows = empty(weight, (kernel.n_score_rows, design.shape[1]))
+            kernel.fill(gram_rows, score_rows, some[None, :], some)
             half_grams += half_products(design) @ gram_rows.T
             score += design @ score_rows.T
-        kernel.take(half_grams, score, weight.sum())
-        return value
+        kernel.take(to_numpy(half_grams), to_numpy(score), total(weight))
+        return float(value)
 
     def _log_lik(self, features, rows, weight):
         """Return the weighted log-likelihood at the kernel's parameters."""
         value = 0.0
-        for block in row_blocks(features.shape[0]):
+        for block in self._blocks(features):
             design = self.design_.block(features, block)
             log_prob = self.kernel_.log_prob(design, rows[..., block])
-            value += float(log_prob[0] @ weight[block])
-        return value
+            value = value + log_prob[0, :] @ weight[block]
+        return float(value)
+
+    def _blocks(self, features):
+        """Yield slices of rows; a pass makes about so many numbers of each row."""
+        kernel, p = self.kernel_, self.design_.n_columns
+        width = p * (p + 3) // 2 + kernel.n_gram_rows + 5 * kernel.n_score_rows
+        return blocks_of(features, width)

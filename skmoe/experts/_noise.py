@@ -7,6 +7,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmoe._sklearn import check_sample_weight
+from skmoe._xp import like, namespace, zeros
 from skmoe.likelihoods import PointMass, Uniform
 
 __all__ = ["PointMassExpert", "UniformExpert"]
@@ -16,10 +17,11 @@ class _FixedLawExpert(RegressorMixin, BaseEstimator):
     """An expert whose law is the same for all rows and is learned by no M-step.
 
     A subclass has a ``likelihood``, `prepare`, which sets ``params_``, the
-    parameters of any row, and `supports`.
+    parameters of any row, and `supports`. Rows may be arrays of any library.
     """
 
     exact_m_step = True
+    array_api = True
     dispersion = None
     n_parameters = 0
     penalty = 0.0
@@ -106,7 +108,8 @@ class _FixedLawExpert(RegressorMixin, BaseEstimator):
 
     def predict_params(self, X):
         """Return the parameters of the likelihood, the same for each row."""
-        return np.repeat(self.params_[None], X.shape[0], axis=0)
+        params = self.params_
+        return zeros(X, (X.shape[0], *params.shape)) + like(X, params)
 
     @property
     def parameters(self):
@@ -165,15 +168,15 @@ class UniformExpert(_FixedLawExpert):
             if getattr(self, name) is not None:
                 self._check_finite(name)
         self._check_one_output(y)
-        used = y[weight > 0]
-        low = used.min() if self.low is None else self.low
-        high = used.max() if self.high is None else self.high
+        used, xp = y[weight > 0], namespace(y)
+        low = float(xp.min(used)) if self.low is None else self.low
+        high = float(xp.max(used)) if self.high is None else self.high
         if not low < high:
             raise ValueError(
                 "UniformExpert: the interval needs low < high, got "
                 f"[{low:g}, {high:g}]. An end that is not given is the least or the "
-                f"greatest y of the n_samples = {used.size} rows: where they have no "
-                "spread, give both."
+                f"greatest y of the n_samples = {used.shape[0]} rows: where they have "
+                "no spread, give both."
             )
         self.low_, self.high_ = float(low), float(high)
         self.params_ = np.array([self.low_, self.high_])
@@ -183,9 +186,9 @@ class UniformExpert(_FixedLawExpert):
 
         Only ends that are given leave anything out.
         """
-        low = -np.inf if self.low is None else self.low
-        high = np.inf if self.high is None else self.high
-        return (y >= low) & (y <= high) & np.isfinite(y)
+        low = -np.inf if self.low is None else float(self.low)
+        high = np.inf if self.high is None else float(self.high)
+        return (y >= low) & (y <= high) & namespace(y).isfinite(y)
 
     @property
     def support_note(self):
@@ -235,7 +238,7 @@ class PointMassExpert(_FixedLawExpert):
 
     def supports(self, X, y):
         """Return which rows have the value as response, of shape (n_samples,)."""
-        return np.equal(y, self.value)
+        return y == float(self.value)
 
     @property
     def support_note(self):

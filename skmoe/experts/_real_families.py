@@ -3,7 +3,8 @@
 import numpy as np
 from scipy import special
 
-from skmoe.experts._families import MAX_ETA, Family
+from skmoe._xp import concatenate, floats, like, multiply, namespace, row_dots, total
+from skmoe.experts._families import MAX_ETA, Family, bounded, minus
 from skmoe.experts._glm_prior import GammaPseudoRows, ScalePseudoRows
 from skmoe.experts._special import gamma_entropy, gamma_surplus
 from skmoe.likelihoods import LOG_2PI
@@ -33,9 +34,9 @@ def weighted_moments(y, weight):
     The floors are those of `LinearPrior`: responses without spread, and those far
     from zero, known to their last digit only.
     """
-    total = weight.sum()
-    mean = float(weight @ y) / total
-    variance = float(weight @ (y - mean) ** 2) / total
+    y, mass = floats(y), total(weight)
+    mean = float(weight @ y) / mass
+    variance = float(weight @ (y - mean) ** 2) / mass
     floor = max(FLOOR * variance, 1e-20 * mean * mean, 1e-150)
     return mean, max(variance, floor), floor
 
@@ -52,15 +53,16 @@ class GammaFamily(Family):
 
     def target(self, y, trials=None):
         """Return log y."""
-        return np.log(y)[None]
+        return namespace(y).log(floats(y))[None, :]
 
     def start(self, target, weight, offset):
         """Return the log of the mean rate, and log a from the half deviance."""
-        log_rate = target[0] if offset is None else target[0] - offset
-        peak, total = log_rate.max(), weight.sum()
-        log_mean = peak + np.log(weight @ np.exp(log_rate - peak) / total)
+        log_rate = target[0, :] if offset is None else target[0, :] - offset
+        xp, mass = namespace(log_rate), total(weight)
+        peak = float(xp.max(log_rate))
+        log_mean = peak + np.log(float(weight @ xp.exp(log_rate - peak)) / mass)
         # log a - psi(a) equals it; 1 / (2 a) is near enough to start from.
-        half_deviance = max(log_mean - float(weight @ log_rate) / total, 1e-6)
+        half_deviance = max(log_mean - float(weight @ log_rate) / mass, 1e-6)
         return np.array([log_mean]), np.array([-np.log(2.0 * half_deviance)])
 
     def bounds(self, target, weight):
@@ -83,21 +85,21 @@ class GammaFamily(Family):
     def density(self, eta, target, shapes):
         """Return log densities, ``y / m - 1`` and half deviances."""
         shape = np.exp(shapes)
-        log_ratio = np.subtract(target[0], eta[0], out=eta[0])
-        np.minimum(log_ratio, MAX_ETA, out=log_ratio)
-        excess = np.expm1(log_ratio)
+        log_ratio = bounded(minus(target[0, :], eta[0, ...]), None, MAX_ETA)
+        excess = namespace(log_ratio).expm1(log_ratio)
         half_deviance = excess - log_ratio
-        log_prob = half_deviance * -shape
-        log_prob += gamma_entropy(shape)
-        log_prob -= target[0]
+        log_prob = half_deviance * like(excess, -shape)
+        log_prob += like(excess, gamma_entropy(shape))
+        log_prob -= target[0, :]
         return log_prob, (excess, half_deviance)
 
     def fill(self, work, target, shapes, weight, gram_rows, score_rows):
         """Write weights and scores; sum half deviances."""
         excess, half_deviance = work
-        np.multiply(weight, np.exp(shapes), out=gram_rows[0])
-        np.multiply(gram_rows[0], excess, out=score_rows[0])
-        return np.einsum("kn,kn->k", half_deviance, weight)[:, None]
+        gram = gram_rows[0, ...]
+        multiply(weight, like(weight, np.exp(shapes)), gram)
+        multiply(gram, excess, score_rows[0, ...])
+        return row_dots(half_deviance, weight)[:, None]
 
     def shape_terms(self, sums, mass, shapes):
         """Return derivative and information in log a."""
@@ -136,19 +138,19 @@ class StudentFamily(Family):
 
     def start(self, target, weight, offset):
         """Return the mean of y, half its variance and five degrees of freedom."""
-        mean, variance, floor = weighted_moments(target[0], weight)
+        mean, variance, floor = weighted_moments(target[0, :], weight)
         shapes = np.log([max(0.5 * variance, floor), 5.0])
         return np.array([mean]), shapes[: len(self.shape_names)]
 
     def bounds(self, target, weight):
         """Return the ranges of log squared scale and log df."""
-        floor = weighted_moments(target[0], weight)[2]
+        floor = weighted_moments(target[0, :], weight)[2]
         low, high = np.log([floor, DF_BOUNDS[0]]), np.log([1e300, DF_BOUNDS[1]])
         return np.stack([low, high])[:, : len(self.shape_names)]
 
     def pseudo_rows(self, rows, fraction, target, weight, offset):
         """Return rows of a fraction of the variance of y, as squared residual."""
-        variance = weighted_moments(target[0], weight)[1]
+        variance = weighted_moments(target[0, :], weight)[1]
         return ScalePseudoRows(rows, fraction * variance, 0.5, np.log(variance))
 
     def log_noise(self, coef, shapes):
@@ -157,36 +159,34 @@ class StudentFamily(Family):
 
     def log_floor(self, target, weight):
         """Return the least log squared scale."""
-        return np.log(weighted_moments(target[0], weight)[2])
+        return np.log(weighted_moments(target[0, :], weight)[2])
 
     def density(self, eta, target, shapes):
         """Return log densities, residuals, squares and their logarithms."""
         df = self.degrees(shapes)
-        error = np.subtract(target[0], eta[0], out=eta[0])
-        square = error * np.exp(-0.5 * shapes[:, :1])
+        error = minus(target[0, :], eta[0, ...])
+        square = error * like(error, np.exp(-0.5 * shapes[:, :1]))
         square *= square
-        log_tail = np.log1p(square / df[:, None])
+        log_tail = namespace(error).log1p(square / like(error, df[:, None]))
         constant = special.gammaln(0.5 * (df + 1.0)) - special.gammaln(0.5 * df)
         constant -= 0.5 * (np.log(np.pi * df) + shapes[:, 0])
-        log_prob = log_tail * (-0.5 * (df + 1.0))[:, None]
-        log_prob += constant[:, None]
+        log_prob = log_tail * like(error, (-0.5 * (df + 1.0))[:, None])
+        log_prob += like(error, constant[:, None])
         return log_prob, (error, square, log_tail)
 
     def fill(self, work, target, shapes, weight, gram_rows, score_rows):
         """Write weights and scores; sum ``u z`` and ``log(1 + z / v)``."""
         error, square, log_tail = work
-        df = self.degrees(shapes)[:, None]
+        df, score = self.degrees(shapes)[:, None], score_rows[0, ...]
         precision = np.exp(-shapes[:, :1])
-        np.multiply(weight, precision * (df + 1.0) / (df + 3.0), out=gram_rows[0])
-        pull = (df + 1.0) / (df + square)
+        expected = precision * (df + 1.0) / (df + 3.0)
+        multiply(weight, like(weight, expected), gram_rows[0, ...])
+        pull = like(weight, df + 1.0) / (like(weight, df) + square)
         pull *= weight
-        np.multiply(pull, error, out=score_rows[0])
-        score_rows[0] *= precision
-        sums = [
-            np.einsum("kn,kn->k", pull, square),
-            np.einsum("kn,kn->k", log_tail, weight),
-        ]
-        return np.stack(sums, axis=1)
+        multiply(pull, error, score)
+        score *= like(weight, precision)
+        sums = [row_dots(pull, square)[:, None], row_dots(log_tail, weight)[:, None]]
+        return concatenate(sums, axis=1)
 
     def shape_terms(self, sums, mass, shapes):
         """Return derivatives and Fisher information in the shapes."""
@@ -222,17 +222,17 @@ class LaplaceFamily(Family):
 
     def start(self, target, weight, offset):
         """Return the mean of y and the scale of its variance."""
-        mean, variance, _ = weighted_moments(target[0], weight)
+        mean, variance, _ = weighted_moments(target[0, :], weight)
         return np.array([mean]), np.array([0.5 * np.log(0.5 * variance)])
 
     def bounds(self, target, weight):
         """Return the range of log b."""
-        floor = weighted_moments(target[0], weight)[2]
+        floor = weighted_moments(target[0, :], weight)[2]
         return np.array([[0.5 * np.log(0.5 * floor)], [np.log(1e150)]])
 
     def pseudo_rows(self, rows, fraction, target, weight, offset):
         """Return rows whose residual has a fraction of the variance of y."""
-        variance = weighted_moments(target[0], weight)[1]
+        variance = weighted_moments(target[0, :], weight)[1]
         size, reference = np.sqrt([0.5 * fraction * variance, 0.5 * variance])
         return ScalePseudoRows(rows, size, 1.0, np.log(reference))
 
@@ -242,25 +242,25 @@ class LaplaceFamily(Family):
 
     def log_floor(self, target, weight):
         """Return the least log variance."""
-        return np.log(weighted_moments(target[0], weight)[2])
+        return np.log(weighted_moments(target[0, :], weight)[2])
 
     def density(self, eta, target, shapes):
         """Return log densities, residuals and their sizes."""
-        error = np.subtract(target[0], eta[0], out=eta[0])
-        size = np.abs(error)
-        log_prob = size * -np.exp(-shapes)
-        log_prob -= shapes + np.log(2.0)
+        error = minus(target[0, :], eta[0, ...])
+        size = namespace(error).abs(error)
+        log_prob = size * like(error, -np.exp(-shapes))
+        log_prob -= like(error, shapes + np.log(2.0))
         return log_prob, (error, size)
 
     def fill(self, work, target, shapes, weight, gram_rows, score_rows):
         """Write weights and scores; sum the sizes of residuals."""
         error, size = work
-        sums = np.einsum("kn,kn->k", size, weight)[:, None]
-        scale = np.exp(shapes)
-        np.maximum(size, CORNER * scale, out=size)
-        size *= scale
-        np.divide(weight, size, out=gram_rows[0])
-        np.multiply(gram_rows[0], error, out=score_rows[0])
+        gram, scale = gram_rows[0, ...], np.exp(shapes)
+        sums = row_dots(size, weight)[:, None]
+        size = namespace(size).maximum(size, like(size, CORNER * scale))
+        size *= like(size, scale)
+        gram[...] = weight / size
+        multiply(gram, error, score_rows[0, ...])
         return sums
 
     def shape_terms(self, sums, mass, shapes):
@@ -287,12 +287,12 @@ class HeteroscedasticFamily(Family):
 
     def start(self, target, weight, offset):
         """Return mean and log variance of y."""
-        mean, variance, _ = weighted_moments(target[0], weight)
+        mean, variance, _ = weighted_moments(target[0, :], weight)
         return np.array([mean, np.log(variance)]), np.empty(0)
 
     def pseudo_rows(self, rows, fraction, target, weight, offset):
         """Return rows at the center of the columns, as of `StudentFamily`."""
-        variance = weighted_moments(target[0], weight)[1]
+        variance = weighted_moments(target[0, :], weight)[1]
         return ScalePseudoRows(rows, fraction * variance, 0.5, np.log(variance), 1)
 
     def log_noise(self, coef, shapes):
@@ -305,9 +305,9 @@ class HeteroscedasticFamily(Family):
 
     def density(self, eta, target, shapes):
         """Return log densities, residuals, squares and precisions."""
-        error = np.subtract(target[0], eta[0], out=eta[0])
-        spread = np.clip(eta[1], self.least, MAX_ETA, out=eta[1])
-        precision = np.exp(-spread)
+        error = minus(target[0, :], eta[0, ...])
+        spread = bounded(eta[1, ...], self.least, MAX_ETA)
+        precision = namespace(spread).exp(-spread)
         square = error * error
         square *= precision
         spread += LOG_2PI
@@ -318,8 +318,9 @@ class HeteroscedasticFamily(Family):
     def fill(self, work, target, shapes, weight, gram_rows, score_rows):
         """Write weights and scores of both predictors."""
         error, square, precision = work
-        np.multiply(weight, precision, out=gram_rows[0])
-        np.multiply(gram_rows[0], error, out=score_rows[0])
-        np.multiply(weight, 0.5, out=gram_rows[1])
-        np.subtract(square, 1.0, out=score_rows[1])
-        score_rows[1] *= gram_rows[1]
+        gram, half_weight = gram_rows[0, ...], gram_rows[1, ...]
+        multiply(weight, precision, gram)
+        multiply(gram, error, score_rows[0, ...])
+        multiply(weight, 0.5, half_weight)
+        square -= 1.0
+        multiply(square, half_weight, score_rows[1, ...])

@@ -1,7 +1,13 @@
-"""Differences of special functions that lose no digits at large arguments."""
+"""Differences of special functions that lose no digits at large arguments.
+
+Those of responses take rows of any library; those of shapes alone NumPy's.
+"""
 
 import numpy as np
 from scipy import special
+
+from skmoe._special_xp import gammaln, psi, zeta
+from skmoe._xp import is_foreign, like, namespace
 
 __all__ = [
     "gamma_entropy",
@@ -25,19 +31,35 @@ def stirling_rest(x):
     )
 
 
+def _operands(y, size):
+    """Return y and size as arrays that go together, and whether sizes are large.
+
+    Parameters
+    ----------
+    y : array of any library, or a number
+    size : NumPy array or number
+    """
+    size = np.asarray(size, float)
+    large = bool((size >= LARGE).all())
+    if is_foreign(y):
+        return y, like(y, size), large
+    return *np.broadcast_arrays(np.asarray(y, float), size), large
+
+
 def log_rising(y, size):
     """Return ``lgamma(y + size) - lgamma(size) - y log(size)``, for y >= 0.
 
     Both terms grow like ``size log(size)`` while their difference vanishes.
     """
-    y, size = np.broadcast_arrays(np.asarray(y, float), np.asarray(size, float))
-    large = np.maximum(size, LARGE)
-    smooth = (y + large - 0.5) * np.log1p(y / large) - y
+    y, size, all_large = _operands(y, size)
+    xp = namespace(y)
+    large = xp.clip(size, LARGE, None)
+    smooth = (y + large - 0.5) * xp.log1p(y / large) - y
     smooth += stirling_rest(y + large) - stirling_rest(large)
-    if (size >= LARGE).all():
+    if all_large:
         return smooth
-    plain = special.gammaln(y + size) - special.gammaln(size) - y * np.log(size)
-    return np.where(size >= LARGE, smooth, plain)
+    plain = gammaln(y + size) - gammaln(size) - y * xp.log(size)
+    return xp.where(size >= LARGE, smooth, plain)
 
 
 def psi_rising(y, size):
@@ -45,26 +67,27 @@ def psi_rising(y, size):
 
     Of the two terms, which grow like ``log(size)``, y / size is left.
     """
-    y, size = np.broadcast_arrays(np.asarray(y, float), np.asarray(size, float))
-    large = np.maximum(size, LARGE)
-    smooth = np.log1p(y / large) + _psi_rest(y + large) - _psi_rest(large)
-    if (size >= LARGE).all():
+    y, size, all_large = _operands(y, size)
+    xp = namespace(y)
+    large = xp.clip(size, LARGE, None)
+    smooth = xp.log1p(y / large) + _psi_rest(y + large) - _psi_rest(large)
+    if all_large:
         return smooth
-    plain = special.psi(y + size) - special.psi(size)
-    return np.where(size >= LARGE, smooth, plain)
+    return xp.where(size >= LARGE, smooth, psi(y + size) - psi(size))
 
 
 def trigamma_rising(y, size):
     """Return ``psi'(y + size) - psi'(size)``, the derivative of `psi_rising`."""
-    y, size = np.broadcast_arrays(np.asarray(y, float), np.asarray(size, float))
-    large = np.maximum(size, LARGE)
+    y, size, all_large = _operands(y, size)
+    xp = namespace(y)
+    large = xp.clip(size, LARGE, None)
     smooth = _trigamma_rest(y + large) - _trigamma_rest(large)
     smooth -= y / (large * (y + large))
-    if (size >= LARGE).all():
+    if all_large:
         return smooth
     # The Hurwitz zeta function: polygamma(1, x) without its overhead.
-    plain = special.zeta(2.0, y + size) - special.zeta(2.0, size)
-    return np.where(size >= LARGE, smooth, plain)
+    plain = zeta(2.0, y + size) - zeta(2.0, size)
+    return xp.where(size >= LARGE, smooth, plain)
 
 
 def _psi_rest(x):

@@ -5,6 +5,7 @@ from skmoe.gates._constant import ConstantGate
 from skmoe.gates._expanded import ExpandedGate
 from skmoe.gates._gaussian import GaussianGate
 from skmoe.gates._softmax import SoftmaxGate
+from skmoe.gates._torch import TorchGate
 
 __all__ = [
     "ClassifierGate",
@@ -12,4 +13,5 @@ __all__ = [
     "ExpandedGate",
     "GaussianGate",
     "SoftmaxGate",
+    "TorchGate",
 ]

@@ -7,6 +7,8 @@ from scipy.special import log_softmax
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
+from skmoe._xp import like, to_numpy, zeros
+
 __all__ = [
     "SMALLEST_SHARE",
     "ConstantGate",
@@ -126,6 +128,7 @@ class ConstantGate(BaseEstimator):
     """
 
     exact_m_step = True
+    array_api = True
 
     def __init__(self, alpha=0.0):
         self.alpha = alpha
@@ -151,12 +154,13 @@ class ConstantGate(BaseEstimator):
         """Set the mixing weights to the shares of the weighted rows."""
         check_prepared(self, "log_weight_")
         check_resp(X, resp, weight, self.log_weight_.size)
-        self.log_weight_ = log_shares(weight @ resp, self._alpha)
+        self.log_weight_ = log_shares(to_numpy(weight @ resp), self._alpha)
 
     def log_proba(self, X):
         """Return log gate probabilities of shape (n_samples, n_experts)."""
         check_prepared(self, "log_weight_")
-        return np.tile(self.log_weight_, (X.shape[0], 1))
+        shape = (X.shape[0], self.log_weight_.size)
+        return zeros(X, shape) + like(X, self.log_weight_)
 
     def log_joint(self, X):
         """Return `log_proba`: the gate does not model x."""

@@ -19,7 +19,8 @@ from itertools import cycle
 
 import numpy as np
 
-from skmoe._blocks import half_products, unpack_grams
+from skmoe._blocks import unpack_grams, weighted_grams
+from skmoe._xp import concatenate, empty, is_foreign, like, namespace
 from skmoe.gates._missing import embedded_inverses
 
 __all__ = ["COVARIANCES", "CovariancePrior"]
@@ -85,27 +86,37 @@ class FullCovariance:
         return float(-0.5 * self.prior.rows * spread)
 
     @staticmethod
-    def statistics(design):
-        """Return the sums' terms of a block: 1, z, then products of columns.
+    def weighted_sums(design, mass):
+        """Return each expert's sums over a block: of 1, z, then products of columns.
 
         Parameters
         ----------
         design : array of shape (1 + n_columns, n_rows)
             Ones, then the standardised columns.
-        """
-        return half_products(design)
+        mass : array of shape (n_rows, n_experts)
+            Weight times responsibility.
 
-    def fit(self, count, mean, statistics):
+        Returns
+        -------
+        sums : array of shape (n_sums, n_experts)
+        """
+        weights = mass.T
+        if is_foreign(mass):  # rows of weights must be contiguous
+            weights = empty(mass, weights.shape)
+            weights[...] = mass.T
+        return weighted_grams(design, weights)
+
+    def fit(self, count, mean, sums):
         """Set the matrices to the mode given each expert's weighted sums.
 
         Parameters
         ----------
         count : array of shape (n_experts,)
         mean : array of shape (n_experts, n_columns)
-        statistics : array of shape (n_statistics, n_experts)
-            Weighted sums of `statistics`.
+        sums : array of shape (n_sums, n_experts)
+            Of `weighted_sums`, over all rows.
         """
-        second = unpack_grams(statistics, self.n_columns + 1)[:, 1:, 1:]
+        second = unpack_grams(sums, self.n_columns + 1)[:, 1:, 1:]
         outer = mean[:, :, None] * mean[:, None, :]
         count, scatter = self._pool(count, second - count[:, None, None] * outer)
         total = count + self.prior.rows
@@ -135,10 +146,11 @@ class FullCovariance:
     def distance(self, z, mean):
         """Return squared Mahalanobis distances of shape (n_experts, n_rows)."""
         n_experts, n_columns = mean.shape
-        white = self._whitener.reshape(n_experts * n_columns, n_columns) @ z
-        white = white.reshape(n_experts, n_columns, z.shape[1])
-        white -= self._whitener @ mean[:, :, None]
-        return np.einsum("kdn,kdn->kn", white, white)
+        flat = self._whitener.reshape(n_experts * n_columns, n_columns)
+        white = like(z, flat) @ z
+        white = namespace(z).reshape(white, (n_experts, n_columns, z.shape[1]))
+        white -= like(z, self._whitener @ mean[:, :, None])
+        return _squares(white)
 
     def contrast(self, z, mean):
         """Return `distance` up to a term that all experts share in a row."""
@@ -167,7 +179,7 @@ class FullCovariance:
         return self.partial_distance(rows, mean)
 
     def expected_sums(self, rows, mean, mass):
-        """Return what the sums of `statistics` over incomplete rows are expected to be.
+        """Return what `weighted_sums` of incomplete rows are expected to be.
 
         Under each expert's own Gaussian, given what a row shows.
 
@@ -180,7 +192,7 @@ class FullCovariance:
 
         Returns
         -------
-        sums : array of shape (n_statistics, n_experts)
+        sums : array of shape (n_sums, n_experts)
         """
         n_experts, p = mean.shape
         grams = np.zeros((n_experts, p + 1, p + 1))
@@ -248,8 +260,8 @@ class TiedCovariance(FullCovariance):
 
     def distance(self, z, mean):
         """Return squared Mahalanobis distances of shape (n_experts, n_rows)."""
-        white = self._whitener[0] @ z
-        return self.contrast(z, mean) + np.einsum("dn,dn->n", white, white)
+        white = like(z, self._whitener[0]) @ z
+        return self.contrast(z, mean) + _squares(white)
 
     def contrast(self, z, mean):
         """Return `distance` less ``z' S^-1 z``, which all experts share.
@@ -258,7 +270,7 @@ class TiedCovariance(FullCovariance):
         swamp it.
         """
         slope, intercept = self.linear_form(mean)
-        return -2.0 * (slope @ z + intercept[:, None])
+        return -2.0 * (like(z, slope) @ z + like(z, intercept[:, None]))
 
     def partial_contrast(self, rows, mean):
         """Return `partial_distance` less the determinant and ``z' P z``."""
@@ -304,13 +316,13 @@ class DiagonalCovariance:
         return float(-0.5 * self.prior.rows * spread.sum())
 
     @staticmethod
-    def statistics(design):
-        """Return the sums' terms of a block: 1, z, then squares."""
-        return np.concatenate([design, design[1:] ** 2])
+    def weighted_sums(design, mass):
+        """Return each expert's sums over a block: of 1, z, then squares."""
+        return concatenate([design, design[1:, :] ** 2]) @ mass
 
-    def fit(self, count, mean, statistics):
+    def fit(self, count, mean, sums):
         """Set the variances to the mode given each expert's weighted sums."""
-        second = statistics[1 + mean.shape[1] :].T
+        second = sums[1 + mean.shape[1] :].T
         scatter = second - count[:, None] * mean**2
         total = count + self.prior.rows
         seen = total > 0
@@ -321,8 +333,8 @@ class DiagonalCovariance:
 
     def distance(self, z, mean):
         """Return squared Mahalanobis distances of shape (n_experts, n_rows)."""
-        error = z - mean[:, :, None]
-        return np.einsum("kdn,kdn,kd->kn", error, error, 1.0 / self.value)
+        error = z - like(z, mean[:, :, None])
+        return _squares(error, 1.0 / self.value)
 
     def contrast(self, z, mean):
         """Return `distance`: nothing is shared between the experts."""
@@ -339,7 +351,7 @@ class DiagonalCovariance:
         return self.partial_distance(rows, mean)
 
     def expected_sums(self, rows, mean, mass):
-        """Return expected sums of `statistics`, as in `FullCovariance`."""
+        """Return expected sums, as in `FullCovariance`."""
         sums = []
         for k, share in enumerate(mass.T):
             z = np.where(rows.observed, rows.z, mean[k][:, None])
@@ -361,6 +373,19 @@ class DiagonalCovariance:
     def matrices(self, n_experts):
         """Return one matrix for each expert: (n_experts, n_columns, n_columns)."""
         return self.value[:, :, None] * np.eye(self.value.shape[1])
+
+
+def _squares(error, factor=None):
+    """Return sums over the columns of squares, each times its factor.
+
+    From (..., n_columns, n_rows), and factors (..., n_columns), to (..., n_rows).
+    """
+    if is_foreign(error):
+        other = error if factor is None else error * like(error, factor[..., None])
+        return namespace(error).vecdot(error, other, axis=-2)
+    if factor is None:
+        return np.einsum("...dn,...dn->...n", error, error)
+    return np.einsum("...dn,...dn,...d->...n", error, error, factor)
 
 
 COVARIANCES = {

@@ -5,8 +5,9 @@ from scipy import sparse
 from scipy.special import log_softmax
 from sklearn.base import BaseEstimator
 
-from skmoe._blocks import row_blocks
+from skmoe._blocks import blocks_of, row_blocks
 from skmoe._multinomial import log_softmax_first
+from skmoe._xp import empty, is_foreign, like, namespace, to_numpy
 from skmoe.gates._constant import (
     SMALLEST_SHARE,
     check_number,
@@ -102,6 +103,7 @@ class GaussianGate(BaseEstimator):
 
     exact_m_step = True
     generative = True
+    array_api = True
 
     def __init__(self, covariance="full", reg=1e-6, prior_rows=None):
         self.covariance = covariance
@@ -171,17 +173,19 @@ class GaussianGate(BaseEstimator):
         n_columns = 1 + self._kept.size
         for rows in self._blocks(X, n_columns * n_columns):
             design = self._standard(X, rows)
-            mass = weight[rows, None] * resp[rows]
-            holes = np.isnan(design).any(axis=0)
-            if holes.any():
+            mass = weight[rows, None] * resp[rows, :]
+            holes = _holes(design)
+            if holes is not None:
                 partial = PartialRows(design[1:, holes])
                 expected = self._spread.expected_sums(partial, self._mean, mass[holes])
                 total = total + expected
                 design, mass = design[:, ~holes], mass[~holes]
-            total = total + self._spread.statistics(design) @ mass
-        return total
+            total = total + self._spread.weighted_sums(design, mass)
+        return to_numpy(total)
 
     def _blocks(self, X, floats_per_row):
+        if is_foreign(X):
+            return blocks_of(X, 4 * (floats_per_row + X.shape[1]))
         size = min(max(BLOCK_FLOATS // floats_per_row, 64), 4096)
         return row_blocks(X.shape[0], size)
 
@@ -189,10 +193,14 @@ class GaussianGate(BaseEstimator):
         """Return ones and the standardised columns, (1 + n_columns, n_rows)."""
         with np.errstate(over="ignore"):
             block = self._design.block(X, rows)
-        np.clip(block, -MAX_STANDARD, MAX_STANDARD, out=block)
+        if is_foreign(block):
+            block = namespace(block).clip(block, -MAX_STANDARD, MAX_STANDARD)
+        else:
+            np.clip(block, -MAX_STANDARD, MAX_STANDARD, out=block)
         if self._kept.size == self._design.center.size:
             return block
-        return block[np.concatenate([[0], 1 + self._kept])]
+        kept = np.concatenate([[0], 1 + self._kept])
+        return namespace(block).take(block, like(block, kept), axis=0)
 
     def log_proba(self, X):
         """Return log gate probabilities of shape (n_samples, n_experts)."""
@@ -218,17 +226,17 @@ class GaussianGate(BaseEstimator):
         would take longer than the distances.
         """
         n_experts = self.log_weight_.size
-        out = np.empty((X.shape[0], n_experts))
+        out = empty(X, (X.shape[0], n_experts))
         for rows in self._blocks(X, n_experts * max(self._kept.size, 1)):
-            z = self._standard(X, rows)[1:]
-            holes = np.isnan(z).any(axis=0)
-            if holes.any():
+            z = self._standard(X, rows)[1:, :]
+            holes = _holes(z)
+            if holes is not None:
                 value = np.empty((n_experts, z.shape[1]))
                 value[:, ~holes] = self._complete(z[:, ~holes], normalise)
                 value[:, holes] = self._partial(PartialRows(z[:, holes]), normalise)
             else:
                 value = self._complete(z, normalise)
-            out[rows] = log_softmax_first(value)[0].T if normalise else value.T
+            out[rows, :] = log_softmax_first(value)[0].T if normalise else value.T
         return out
 
     def _complete(self, z, normalise):
@@ -240,7 +248,7 @@ class GaussianGate(BaseEstimator):
             log_unit = np.log(self._design.inverse_scale[self._kept]).sum()
             constant = constant + log_unit - 0.5 * self._kept.size * LOG_2PI
             distance = self._spread.distance(z, self._mean)
-        return constant[:, None] - 0.5 * distance
+        return like(z, constant[:, None]) - 0.5 * distance
 
     def _partial(self, partial, normalise):
         """Return the same of rows with holes."""
@@ -346,6 +354,14 @@ class GaussianGate(BaseEstimator):
         middle = value[n_experts : n_experts + n_means]
         self._mean = middle.reshape(self._mean.shape).copy()
         self._spread.vector = value[n_experts + n_means :]
+
+
+def _holes(columns):
+    """Return which rows of a block lack a value; None where none does."""
+    if is_foreign(columns):
+        return None  # gaps are filled in NumPy alone
+    holes = np.isnan(columns).any(axis=0)
+    return holes if holes.any() else None
 
 
 def _check_dense(X):

@@ -21,6 +21,7 @@ via an EM approach. Advances in Neural Information Processing Systems 6.
 import numpy as np
 
 from skmoe._blocks import Design, row_blocks
+from skmoe._xp import is_foreign
 
 __all__ = ["PartialRows", "embedded_inverses", "observed_design"]
 
@@ -115,11 +116,15 @@ def _whiteners(matrices):
 def observed_design(X, weight):
     """Return the design of standardised columns, by the values that are observed.
 
+    Rows with gaps are NumPy's; those of other libraries have none.
+
     Raises
     ------
     ValueError
         If a column has no observed value in a row of positive weight.
     """
+    if is_foreign(X):
+        return Design(X, weight)
     missing = np.isnan(X)
     if not missing.any():
         return Design(X, weight)

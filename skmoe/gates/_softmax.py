@@ -6,9 +6,10 @@ import numpy as np
 from scipy import optimize
 from sklearn.base import BaseEstimator
 
-from skmoe._blocks import Design, half_products, row_blocks
+from skmoe._blocks import Design, blocks_of, weighted_grams
 from skmoe._elastic import shifted
 from skmoe._multinomial import log_softmax_first
+from skmoe._xp import empty, floats, namespace, to_numpy, total, zeros
 from skmoe.gates._softmax_kernel import SoftmaxKernel
 
 __all__ = ["SoftmaxGate", "SoftmaxKernel"]
@@ -70,6 +71,7 @@ class SoftmaxGate(BaseEstimator):
     """
 
     exact_m_step = True
+    array_api = True
 
     def __init__(self, alpha=0.03, *, l1_ratio=0.0, solver="auto"):
         self.alpha = alpha
@@ -197,26 +199,31 @@ class SoftmaxGate(BaseEstimator):
     def _accumulate(self, X, resp, weight):
         """Sum gradient and grams over all rows; return the cross-entropy."""
         kernel, p = self.kernel_, self.design_.n_columns
-        half_grams = np.zeros((p * (p + 1) // 2, kernel.n_gram_rows))
-        score = np.zeros((p, kernel.n_experts))
-        value = 0.0
-        for rows in row_blocks(X.shape[0]):
+        half_grams = zeros(weight, (p * (p + 1) // 2, kernel.n_gram_rows))
+        score = zeros(weight, (p, kernel.n_experts))
+        value, xp = 0.0, namespace(X)
+        width = half_grams.shape[0] + kernel.n_gram_rows + 4 * kernel.n_experts + p
+        for rows in blocks_of(X, width):
             design = self.design_.block(X, rows)
             log_gate = kernel.log_proba(design)
-            weighted = resp[rows].T * weight[rows]
-            value += float((weighted * log_gate).sum())
-            gram_rows = np.empty((kernel.n_gram_rows, design.shape[1]))
-            score_rows = np.empty((kernel.n_experts, design.shape[1]))
+            weighted = resp[rows, :].T * weight[rows]
+            value = value + xp.sum(weighted * log_gate)
+            gram_rows = empty(weight, (kernel.n_gram_rows, design.shape[1]))
+            score_rows = empty(weight, (kernel.n_experts, design.shape[1]))
             kernel.fill(gram_rows, score_rows, weighted, weight[rows])
-            half_grams += half_products(design) @ gram_rows.T
+            if kernel.n_gram_rows:
+                half_grams += weighted_grams(design, gram_rows)
             score += design @ score_rows.T
-        kernel.take(half_grams, score, weight.sum())
-        return value
+        kernel.take(to_numpy(half_grams), to_numpy(score), total(weight))
+        return float(value)
 
     def _objective(self, X, resp, weight):
         """Return the penalised cross-entropy at the current coefficients."""
-        value = weight @ (resp * self.log_proba(X)).sum(axis=1)
-        return float(value) + self.kernel_.penalty
+        return self._cross_entropy(self.log_proba(X), resp, weight) + self.penalty
+
+    def _cross_entropy(self, log_gate, resp, weight):
+        """Return ``sum(weight * resp * log_gate)``."""
+        return float(weight @ namespace(resp).sum(resp * log_gate, axis=1))
 
     def _lbfgs_step(self, X, resp, weight):
         """Take a few L-BFGS iterations; for designs too wide for a gram.
@@ -260,12 +267,12 @@ class SoftmaxGate(BaseEstimator):
 
     def _smooth_part(self, X, resp, weight):
         """Return cross-entropy and ridge at the coefficients, and the gradient."""
-        design, kernel = self.design_, self.kernel_
+        design, kernel, xp = self.design_, self.kernel_, namespace(resp)
         log_gate = self.log_proba(X)
-        value = float(weight @ (resp * log_gate).sum(axis=1))
-        error = (resp - np.exp(log_gate)) * weight[:, None]
-        total = error.sum(axis=0)
-        slope = (X.T @ error).T - total[:, None] * design.center
-        gradient = np.column_stack([total, slope * design.inverse_scale])
+        value = self._cross_entropy(log_gate, resp, weight)
+        error = (resp - xp.exp(log_gate)) * weight[:, None]
+        sums = to_numpy(xp.sum(error, axis=0))
+        slope = to_numpy((floats(X).T @ error).T) - sums[:, None] * design.center
+        gradient = np.column_stack([sums, slope * design.inverse_scale])
         ridge = kernel.ridge * kernel.coef
         return value - 0.5 * float((kernel.coef * ridge).sum()), gradient - ridge

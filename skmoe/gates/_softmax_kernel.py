@@ -63,6 +63,11 @@ class SoftmaxKernel:
         return n_pairs(self.n_experts) if self.newton else 1
 
     @property
+    def gram_of_weight(self):
+        """Whether the one gram is that under the weight of the rows."""
+        return not (self.constant or self.newton)
+
+    @property
     def n_score_rows(self):
         """Weight columns whose sums with the design a pass must form."""
         return self.n_experts
@@ -84,10 +89,13 @@ class SoftmaxKernel:
         return log_gate
 
     def fill(self, gram_rows, score_rows, weighted_resp, weight):
-        """Write the weight rows of the block that `log_proba` saw last."""
+        """Write the weight rows of the block that `log_proba` saw last.
+
+        There is no gram row where the gram of the bound comes from elsewhere.
+        """
         if self.newton and not self.constant:
             fill_pairs(gram_rows, self._proba, weight)
-        elif not self.constant:
+        elif gram_rows.shape[0]:
             gram_rows[0, :] = weight
         multiply(self._proba, -weight, score_rows)
         score_rows += weighted_resp

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 from sklearn.base import BaseEstimator
 
-from skmoe._blocks import row_blocks
 from skmoe._protocols import is_parametric
+from skmoe._xp import is_foreign, like, namespace, take_columns, total, zeros
 from skmoe.gates._constant import ConstantGate
+from skmoe.gates._descent import descend_gathered, descend_stacked
 from skmoe.gates._expanded import copied_gate
 from skmoe.gates._softmax import SoftmaxGate
 from skmoe.gates._tree_kernel import TreeKernel
@@ -113,7 +113,7 @@ class GateTree(BaseEstimator):
     def view(self, X, i):
         """Return the columns that gate i sees."""
         columns = None if self.columns is None else self.columns[i]
-        return X if columns is None else X[:, columns]
+        return take_columns(X, columns)
 
     @property
     def _one_view(self):
@@ -143,16 +143,16 @@ class GateTree(BaseEstimator):
         if len(self.gates) == 1:  # conditional and joint posterior are the same
             self.gates[0].m_step(self.view(X, 0), resp, weight)
             return
-        mass = self._masses(resp)
+        mass, xp, least = self._masses(resp), namespace(resp), 1e-12 * total(weight)
         for i, node in enumerate(self.tree.inner):
-            children = list(self.tree.children[node])
+            children = self.tree.children[node]
             own = mass[node]
-            reached = own > 0.0
-            if float(weight @ own) <= 1e-12 * float(weight.sum()):
+            if float(weight @ own) <= least:
                 continue  # nothing to learn from
-            conditional = np.full((own.size, len(children)), 1.0 / len(children))
-            below = np.stack([mass[child] for child in children], axis=1)
-            np.divide(below, own[:, None], out=conditional, where=reached[:, None])
+            below = xp.stack([mass[child] for child in children], axis=1)
+            reached = own[:, None] > 0.0
+            share = below / xp.where(reached, own[:, None], 1.0)
+            conditional = xp.where(reached, share, 1.0 / len(children))
             self.gates[i].m_step(self.view(X, i), conditional, weight * own)
 
     def _masses(self, resp):
@@ -181,12 +181,13 @@ class GateTree(BaseEstimator):
         return self._leaves(X, "log_joint")
 
     def _leaves(self, X, method):
-        reach = {0: np.zeros(X.shape[0])}
+        reach = {0: zeros(X, (X.shape[0],))}
         for i, node in enumerate(self.tree.inner):
             log_gate = self._log_gate(i, self.view(X, i), method)
             for j, child in enumerate(self.tree.children[node]):
                 reach[child] = reach[node] + log_gate[:, j]
-        return np.stack([reach[leaf] for leaf in self.tree.leaves], axis=1)
+        parts = [reach[leaf] for leaf in self.tree.leaves]
+        return namespace(parts[0]).stack(parts, axis=1)
 
     def _log_gate(self, i, view, method):
         return getattr(self.gates[i], method if i == 0 else "log_proba")(view)
@@ -220,13 +221,27 @@ class GateTree(BaseEstimator):
         -------
         leaf : array of int of shape (n_samples,)
             Numbers of the leaves. Only the gates on a row's path are evaluated
-            for it.
+            for it, where rows are NumPy's or all gates are softmax gates of two.
         """
         batch = self._stacked()
-        node_of = _descend_stacked(X, *batch) if batch else self._descend_each(X)
         number = np.zeros(self.tree.n_nodes, dtype=np.intp)
         number[self.tree.leaves] = np.arange(self.tree.n_leaves)
+        if is_foreign(X):
+            step = descend_gathered if batch else self._descend_all
+            number = like(X, number.astype(np.int64))
+            return namespace(X).take(number, step(X, *(batch or ())))
+        node_of = descend_stacked(X, *batch) if batch else self._descend_each(X)
         return number[node_of]
+
+    def _descend_all(self, X):
+        """Return the node of the leaf of each row: every gate on all rows at once."""
+        xp = namespace(X)
+        node_of = xp.astype(zeros(X, (X.shape[0],)), xp.int64)
+        for i, node in enumerate(self.tree.inner):
+            winner = xp.argmax(self.gates[i].log_proba(self.view(X, i)), axis=1)
+            children = like(X, np.array(self.tree.children[node], dtype=np.int64))
+            node_of = xp.where(node_of == node, xp.take(children, winner), node_of)
+        return node_of
 
     def _descend_each(self, X):
         """Return the node of the leaf of each row, gate by gate."""
@@ -324,30 +339,12 @@ class _Reached:
             yield _Reached(self.rows[kept], log_reach[kept], value, best[kept])
 
 
-def _descend_stacked(X, columns, plane, child, leaf_levels):
-    """Return the node of each row's leaf: one gathered product a level."""
-    node_of = np.zeros(X.shape[0], dtype=np.intp)
-    for rows in row_blocks(X.shape[0]):
-        block = X[rows] if columns is None else X[rows][:, columns]
-        block = block.toarray() if sparse.issparse(block) else block
-        node = node_of[rows]
-        for level in range(leaf_levels.max()):
-            if level < leaf_levels.min():
-                here, part = slice(None), block
-            else:  # some rows have arrived
-                here = np.flatnonzero(child[node, 0])
-                part = block[here]
-            at = node[here]
-            logit = np.einsum("np,np->n", plane[at, 1:], part) + plane[at, 0]
-            node[here] = child[at, (logit > 0.0).astype(np.intp)]
-    return node_of
-
-
 def log_normalised(log_proba):
     """Return log probabilities whose rows sum to 1; -inf stays."""
-    peak = log_proba.max(axis=1, keepdims=True)
-    total = np.exp(log_proba - peak).sum(axis=1, keepdims=True)
-    return log_proba - (peak + np.log(total))
+    xp = namespace(log_proba)
+    peak = xp.max(log_proba, axis=1, keepdims=True)
+    total = xp.sum(xp.exp(log_proba - peak), axis=1, keepdims=True)
+    return log_proba - (peak + xp.log(total))
 
 
 def is_generative(gate):

@@ -26,6 +26,7 @@ from skmoe._multinomial import (
     newton_directions,
 )
 from skmoe._tree import LevelPlan
+from skmoe._xp import concatenate, is_foreign, like, namespace
 
 __all__ = ["TreeKernel"]
 
@@ -45,7 +46,7 @@ class TreeKernel:
         Ridge: the log prior is ``-alpha / 2 * sum(coef ** 2)``.
     """
 
-    constant = False
+    constant = gram_of_weight = False
     exact_m_step = False
     smooth = True
 
@@ -120,16 +121,19 @@ class TreeKernel:
 
         Sets: ``_proba``, each group's gates, of shape (n_children, n_gates, n_rows).
         """
-        logit = self.coef @ design
+        xp, n_rows = namespace(design), design.shape[1]
+        logit = like(design, self.coef) @ design
         log_gates, self._proba = [], []
         for b, gates, _, scores in self._groups():
-            log_gate, proba = log_softmax_first(logit[scores].reshape(b, gates, -1))
+            of_group = xp.reshape(logit[scores, :], (b, gates, n_rows))
+            log_gate, proba = log_softmax_first(of_group)
             log_gates.append(log_gate)
             self._proba.append(proba)
-        if self.plan.below is not None:
-            flat = [log_gate.reshape(-1, design.shape[1]) for log_gate in log_gates]
-            return self.plan.below.T @ (flat[0] if len(flat) == 1 else np.vstack(flat))
-        reach = np.empty((self.plan.n_slots, design.shape[1]))
+        below = self._below(design)
+        if below is not None:
+            flat = [xp.reshape(part, (-1, n_rows)) for part in log_gates]
+            return below.T @ (flat[0] if len(flat) == 1 else concatenate(flat))
+        reach = np.empty((self.plan.n_slots, n_rows))
         reach[0] = 0.0
         for step in self.plan.steps:
             above = reach[step.parents]
@@ -138,6 +142,12 @@ class TreeKernel:
             ):
                 reach[children] = above + log_gate[step.gates]
         return reach[self.plan.leaf_slots]
+
+    def _below(self, array):
+        """Return the plan's edges beside an array; None where its steps are walked."""
+        if is_foreign(array):
+            return like(array, self.plan.edges_to_leaves)
+        return self.plan.below
 
     def _groups(self):
         """Yield number of children, of gates, gram rows and score rows."""
@@ -149,18 +159,22 @@ class TreeKernel:
 
     def fill(self, gram_rows, score_rows, weighted_resp, weight):
         """Write the weight rows of the block that `log_proba` saw last."""
-        if self.plan.below is not None:
-            np.matmul(self.plan.below, weighted_resp, out=score_rows)
-        else:
+        xp, n_rows = namespace(weighted_resp), weighted_resp.shape[1]
+        below = self._below(weighted_resp)
+        if below is None:
             self._fill_by_level(score_rows, weighted_resp)
-        n_rows = weighted_resp.shape[1]
+        elif xp is np:
+            np.matmul(below, weighted_resp, out=score_rows)
+        else:
+            score_rows[...] = below @ weighted_resp
         for (b, gates, pairs, rows), proba in zip(
             self._groups(), self._proba, strict=True
         ):
-            score = score_rows[rows].reshape(b, gates, n_rows)
-            total = score.sum(axis=0)  # the posterior of each gate's node
+            score = xp.reshape(score_rows[rows, :], (b, gates, n_rows))
+            total = xp.sum(score, axis=0)  # the posterior of each gate's node
             score -= total * proba
-            fill_pairs(gram_rows[pairs].reshape(-1, gates, n_rows), proba, total)
+            shape = (n_pairs(b), gates, n_rows)
+            fill_pairs(xp.reshape(gram_rows[pairs, :], shape), proba, total)
 
     def _fill_by_level(self, score_rows, weighted_resp):
         """Write the posterior of each node's children, summed from the leaves up."""

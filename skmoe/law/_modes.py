@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from skmoe._xp import is_foreign, namespace
 from skmoe.likelihoods import PointMass
 
 __all__ = ["gaussian_modes", "log_sum", "searched_modes"]
@@ -85,6 +86,11 @@ def _precisions(dispersions, n_outputs):
 
 def log_sum(joint):
     """Return the log of the sum of exponentials of each row; -inf where all are."""
+    if is_foreign(joint):
+        xp = namespace(joint)
+        peak = xp.max(joint, axis=1)
+        peak = xp.where(peak > -np.inf, peak, xp.zeros_like(peak))
+        return peak + xp.log(xp.sum(xp.exp(joint - peak[:, None]), axis=1))
     peak = joint.max(axis=1)
     peak = np.where(peak > -np.inf, peak, 0.0)
     with np.errstate(divide="ignore"):

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from skmoe._xp import namespace, zeros
+
 __all__ = ["PointMass", "Uniform"]
 
 TINY = float(np.finfo(float).tiny)
@@ -21,9 +23,9 @@ class Uniform:
 
     def log_prob(self, y, params, dispersion=None):
         """Return the log density of each row in nats; -inf outside the interval."""
-        width = np.maximum(params[:, 1] - params[:, 0], TINY)
-        inside = self.support(y, params)
-        return np.where(inside, -np.log(width), -np.inf)
+        xp = namespace(params)
+        width = xp.clip(params[:, 1] - params[:, 0], TINY, None)
+        return xp.where(self.support(y, params), -xp.log(width), -np.inf)
 
     def mean(self, params, dispersion=None):
         """Return the middle of the interval."""
@@ -48,7 +50,9 @@ class Uniform:
 
     def support(self, y, params, dispersion=None):
         """Return which responses can occur: those in the interval."""
-        return np.greater_equal(y, params[:, 0]) & np.less_equal(y, params[:, 1])
+        xp = namespace(params)
+        low, high = params[:, 0], params[:, 1]
+        return xp.less_equal(low, y) & xp.greater_equal(high, y)
 
     def sample(self, params, dispersion, n_draws, rng):
         """Draw responses of shape (n_draws, n_samples)."""
@@ -66,7 +70,8 @@ class PointMass:
 
     def log_prob(self, y, params, dispersion=None):
         """Return the log probability in nats: 0 at the value, -inf elsewhere."""
-        return np.where(np.equal(y, params), 0.0, -np.inf)
+        zero = zeros(params, params.shape)
+        return namespace(params).where(self.support(y, params), zero, -np.inf)
 
     def mean(self, params, dispersion=None):
         """Return the value."""
@@ -78,7 +83,7 @@ class PointMass:
 
     def variance(self, params, dispersion=None):
         """Return zeros."""
-        return np.zeros_like(params)
+        return namespace(params).zeros_like(params)
 
     def cdf(self, y, params, dispersion=None):
         """Return P(Y <= y), which is 0 or 1, of shape (n_samples,)."""
@@ -90,7 +95,7 @@ class PointMass:
 
     def support(self, y, params, dispersion=None):
         """Return which responses can occur: the value."""
-        return np.equal(y, params)
+        return namespace(params).equal(params, y)
 
     def sample(self, params, dispersion, n_draws, rng):
         """Repeat the value: shape (n_draws, n_samples)."""

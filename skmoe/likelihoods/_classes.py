@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from skmoe._xp import is_foreign, namespace
+
 __all__ = ["Categorical"]
 
 
@@ -19,19 +21,21 @@ class Categorical:
 
     def log_prob(self, y, params, dispersion=None):
         """Return the log probability of each row's class in nats."""
+        if is_foreign(params):
+            return namespace(params).take_along_axis(params, y[:, None], axis=1)[:, 0]
         return params[np.arange(params.shape[0]), y]
 
     def mean(self, params, dispersion=None):
         """Return the class probabilities, of shape (n_samples, n_classes)."""
-        return np.exp(params)
+        return namespace(params).exp(params)
 
     def mode(self, params, dispersion=None):
         """Return the code of the most probable class, of shape (n_samples,)."""
-        return params.argmax(axis=1)
+        return namespace(params).argmax(params, axis=1)
 
     def variance(self, params, dispersion=None):
         """Return p (1 - p) of each class, of shape (n_samples, n_classes)."""
-        proba = np.exp(params)
+        proba = namespace(params).exp(params)
         return proba * (1.0 - proba)
 
     def cdf(self, y, params, dispersion=None):
@@ -47,7 +51,7 @@ class Categorical:
 
     def support(self, y, params, dispersion=None):
         """Return which responses can occur: the codes of classes."""
-        return (y >= 0) & (y < params.shape[1]) & (y == np.floor(y))
+        return (y >= 0) & (y < params.shape[1]) & (y == namespace(y).floor(y))
 
     def sample(self, params, dispersion, n_draws, rng):
         """Draw class codes of shape (n_draws, n_samples)."""

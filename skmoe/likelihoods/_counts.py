@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from skmoe._xp import floats, namespace
 from skmoe.likelihoods._saddle import (
     cornish_fisher,
     excess,
@@ -36,10 +37,10 @@ class Poisson:
 
     def log_prob(self, y, params, dispersion=None):
         """Return the log probability of each row in nats; -inf where y < 0."""
-        inside = self.support(y, params)
-        count = np.where(inside, y, 0.0)
+        xp, inside = namespace(params), self.support(y, params)
+        count = floats(xp.where(inside, y, 0.0))
         log_prob = -half_deviance(count, params) - excess(count)
-        return np.where(inside, log_prob, -np.inf)
+        return xp.where(inside, log_prob, -np.inf)
 
     def mean(self, params, dispersion=None):
         """Return the expected count."""
@@ -47,7 +48,7 @@ class Poisson:
 
     def mode(self, params, dispersion=None):
         """Return the most probable count, the larger one of two."""
-        return np.floor(params)
+        return namespace(params).floor(params)
 
     def variance(self, params, dispersion=None):
         """Return the variance, which is the mean."""
@@ -66,7 +67,8 @@ class Poisson:
 
     def support(self, y, params, dispersion=None):
         """Return which responses can occur: finite numbers >= 0."""
-        return np.greater_equal(y, 0.0) & np.isfinite(y)
+        xp = namespace(y)
+        return xp.greater_equal(y, 0.0) & xp.isfinite(y)
 
     def sample(self, params, dispersion, n_draws, rng):
         """Draw counts of shape (n_draws, n_samples), as floats."""
@@ -87,21 +89,21 @@ class NegativeBinomial:
 
     def log_prob(self, y, params, dispersion):
         """Return the log probability of each row in nats; -inf where y < 0."""
-        size = _size(dispersion)
+        size, xp = _size(dispersion), namespace(params)
         inside = self.support(y, params, dispersion)
-        count = np.where(inside, y, 0.0)
+        count = floats(xp.where(inside, y, 0.0))
         whole, total = count + size, params + size
         # y against its expectation given y + theta, and theta against its own.
         error = (count - params) * (size / total)
         log_prob = (
             excess(whole)
             - excess(count)
-            - excess(size)
+            - float(excess(size))
             - half_deviance(count, params * (whole / total), error)
             - half_deviance(size, size * (whole / total), -error)
-            + np.log(size / whole)
+            + xp.log(size / whole)
         )
-        return np.where(inside, log_prob, -np.inf)
+        return xp.where(inside, log_prob, -np.inf)
 
     def mean(self, params, dispersion):
         """Return the expected count."""
@@ -110,7 +112,7 @@ class NegativeBinomial:
     def mode(self, params, dispersion):
         """Return the most probable count, the larger one of two."""
         size = _size(dispersion)
-        return np.floor(params * (np.maximum(size - 1.0, 0.0) / size))
+        return namespace(params).floor(params * (max(size - 1.0, 0.0) / size))
 
     def variance(self, params, dispersion):
         """Return the variance, ``mean + mean**2 / theta``."""
@@ -137,7 +139,8 @@ class NegativeBinomial:
 
     def support(self, y, params, dispersion):
         """Return which responses can occur: finite numbers >= 0."""
-        return np.greater_equal(y, 0.0) & np.isfinite(y)
+        xp = namespace(y)
+        return xp.greater_equal(y, 0.0) & xp.isfinite(y)
 
     def sample(self, params, dispersion, n_draws, rng):
         """Draw counts of shape (n_draws, n_samples), as floats."""
@@ -161,8 +164,8 @@ class Binomial:
     def log_prob(self, y, params, dispersion=None):
         """Return the log probability of each row; -inf outside 0 <= y <= trials."""
         proba, trials = params[:, 0], params[:, 1]
-        inside = self.support(y, params)
-        count = np.where(inside, y, 0.0)
+        xp, inside = namespace(params), self.support(y, params)
+        count = floats(xp.where(inside, y, 0.0))
         rest = trials - count
         log_prob = (
             excess(trials)
@@ -171,7 +174,7 @@ class Binomial:
             - half_deviance(count, trials * proba)
             - half_deviance(rest, trials * (1.0 - proba))
         )
-        return np.where(inside, log_prob, -np.inf)
+        return xp.where(inside, log_prob, -np.inf)
 
     def mean(self, params, dispersion=None):
         """Return the expected number of successes."""
@@ -179,7 +182,8 @@ class Binomial:
 
     def mode(self, params, dispersion=None):
         """Return the most probable number of successes, the larger one of two."""
-        return np.minimum(np.floor((params[:, 1] + 1.0) * params[:, 0]), params[:, 1])
+        xp, trials = namespace(params), params[:, 1]
+        return xp.minimum(xp.floor((trials + 1.0) * params[:, 0]), trials)
 
     def variance(self, params, dispersion=None):
         """Return the variance, ``trials p (1 - p)``."""
@@ -203,7 +207,8 @@ class Binomial:
 
     def support(self, y, params, dispersion=None):
         """Return which responses can occur: 0 <= y <= trials."""
-        return np.greater_equal(y, 0.0) & np.less_equal(y, params[:, 1])
+        xp = namespace(params)
+        return xp.greater_equal(y, 0.0) & xp.less_equal(y, params[:, 1])
 
     def sample(self, params, dispersion, n_draws, rng):
         """Draw numbers of successes of shape (n_draws, n_samples), as floats."""

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg, special
 
+from skmoe._xp import empty, is_foreign, like, namespace
+
 __all__ = ["LOG_2PI", "Gaussian", "RowGaussian"]
 
 LOG_2PI = float(np.log(2.0 * np.pi))
@@ -12,15 +14,23 @@ LOG_2PI = float(np.log(2.0 * np.pi))
 
 def _log_normal(error, variance):
     """Return log densities of errors; -inf rather than NaN where squares overflow."""
-    limits = np.finfo(float)
-    variance = np.clip(variance, limits.tiny, limits.max)
+    limits, xp = np.finfo(float), namespace(error)
+    variance = xp.clip(like(error, variance), float(limits.tiny), float(limits.max))
     with np.errstate(over="ignore"):
-        return -0.5 * (LOG_2PI + np.log(variance) + error * error / variance)
+        return -0.5 * (LOG_2PI + xp.log(variance) + error * error / variance)
 
 
 def _scale(variance):
     """Return standard deviations, positive ones also where the variance is zero."""
     return np.sqrt(np.maximum(variance, np.finfo(float).tiny))
+
+
+def _whitened(factor, error):
+    """Return errors, of shape (n_outputs, n_rows), divided by a Cholesky factor."""
+    if not is_foreign(error):
+        return linalg.solve_triangular(factor, error, lower=True)
+    inverse = linalg.solve_triangular(factor, np.eye(factor.shape[0]), lower=True)
+    return like(error, inverse) @ error
 
 
 @dataclass(frozen=True)
@@ -41,15 +51,18 @@ class Gaussian:
         if params.ndim == 1:
             return _log_normal(error, variance.reshape(()))
         if variance.ndim < 2:
-            return _log_normal(error, variance).sum(axis=1)
+            return namespace(error).sum(_log_normal(error, variance), axis=1)
         try:
             factor = linalg.cholesky(variance, lower=True)
         except (linalg.LinAlgError, ValueError):
             # An extrapolation of EM went astray: no density, so EM turns it down.
-            return np.full(error.shape[0], -np.inf)
-        white = linalg.solve_triangular(factor, error.T, lower=True)
-        log_det = 2.0 * np.log(np.diag(factor)).sum()
-        return -0.5 * (error.shape[1] * LOG_2PI + log_det + (white * white).sum(axis=0))
+            nowhere = empty(error, (error.shape[0],))
+            nowhere[...] = -np.inf
+            return nowhere
+        white = _whitened(factor, error.T)
+        log_det = 2.0 * float(np.log(np.diag(factor)).sum())
+        square = namespace(white).sum(white * white, axis=0)
+        return -0.5 * (error.shape[1] * LOG_2PI + log_det + square)
 
     def mean(self, params, dispersion):
         """Return the expected response."""
@@ -66,7 +79,8 @@ class Gaussian:
             variance = variance.reshape(())
         elif variance.ndim == 2:
             variance = np.diag(variance)
-        return np.broadcast_to(variance, params.shape)
+        xp = namespace(params)
+        return xp.broadcast_to(like(params, variance), params.shape)
 
     def cdf(self, y, params, dispersion):
         """Return P(Y <= y), of shape (n_samples,); one output only."""
@@ -81,8 +95,9 @@ class Gaussian:
 
     def support(self, y, params, dispersion):
         """Return which responses can occur: all finite ones."""
-        finite = np.isfinite(y)
-        return finite if params.ndim == 1 else finite.all(axis=1)
+        xp = namespace(y)
+        finite = xp.isfinite(y)
+        return finite if params.ndim == 1 else xp.all(finite, axis=1)
 
     def sample(self, params, dispersion, n_draws, rng):
         """Draw responses of shape (n_draws, n_samples[, n_outputs])."""
@@ -132,7 +147,7 @@ class RowGaussian:
 
     def support(self, y, params, dispersion=None):
         """Return which responses can occur: all finite ones."""
-        return np.isfinite(y)
+        return namespace(y).isfinite(y)
 
     def sample(self, params, dispersion, n_draws, rng):
         """Draw responses of shape (n_draws, n_samples)."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from skmoe._xp import floats, namespace
 from skmoe.likelihoods._saddle import excess, half_deviance
 
 __all__ = ["Gamma", "gamma_shape"]
@@ -24,14 +25,15 @@ class Gamma:
 
     def log_prob(self, y, params, dispersion):
         """Return the log density of each row in nats; -inf where y <= 0."""
-        shape = gamma_shape(dispersion)
+        shape, xp = gamma_shape(dispersion), namespace(params)
         inside = self.support(y, params, dispersion)
-        point = np.where(inside, y, 1.0)
+        point = floats(xp.where(inside, y, 1.0))
+        constant = float(np.log(shape))
         with np.errstate(over="ignore", divide="ignore"):
             ratio = point / params
             deviance = half_deviance(shape, shape * ratio, shape * (1.0 - ratio))
-            log_prob = np.log(shape) - np.log(point) - excess(shape) - deviance
-        return np.where(inside, log_prob, -np.inf)
+            log_prob = constant - xp.log(point) - float(excess(shape)) - deviance
+        return xp.where(inside, log_prob, -np.inf)
 
     def mean(self, params, dispersion):
         """Return the expected response."""
@@ -47,7 +49,7 @@ class Gamma:
 
     def variance(self, params, dispersion):
         """Return the variance of each row, same unit as y squared."""
-        return params * (params * np.asarray(dispersion).reshape(()))
+        return params * (params * float(np.asarray(dispersion).reshape(())))
 
     def cdf(self, y, params, dispersion):
         """Return P(Y <= y), of shape (n_samples,)."""
@@ -62,7 +64,8 @@ class Gamma:
 
     def support(self, y, params, dispersion):
         """Return which responses can occur: finite positive numbers."""
-        return np.greater(y, 0.0) & np.isfinite(y)
+        xp = namespace(y)
+        return xp.greater(y, 0.0) & xp.isfinite(y)
 
     def sample(self, params, dispersion, n_draws, rng):
         """Draw responses of shape (n_draws, n_samples)."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from skmoe._xp import like, namespace
 from skmoe.likelihoods._normal import LOG_2PI
 from skmoe.likelihoods._saddle import excess
 
@@ -30,16 +31,17 @@ class StudentT:
 
     def log_prob(self, y, params, dispersion):
         """Return the log density of each row in nats, of shape (n_samples,)."""
-        scale, df = scale_and_df(dispersion)
+        xp, (scale, df) = namespace(params), scale_and_df(dispersion)
         half = 0.5 * df
         # log(gamma(half + 1/2) / gamma(half)) - log(half) / 2, free of cancellation.
         log_ratio = excess(half + 0.5) - excess(half) - 0.5
         log_ratio += (half - 0.5) * np.log1p(0.5 / half)
+        constant = float(log_ratio - 0.5 * LOG_2PI - np.log(scale))
         with np.errstate(divide="ignore", over="ignore"):
-            root = np.abs(y - params) / (scale * np.sqrt(df))
-            far = 2.0 * np.log(root)
-            log_kernel = np.where(root > 1e8, far, np.log1p(root * root))
-        return log_ratio - 0.5 * LOG_2PI - np.log(scale) - (half + 0.5) * log_kernel
+            root = xp.abs(y - params) / float(scale * np.sqrt(df))
+            far = 2.0 * xp.log(root)
+            log_kernel = xp.where(root > 1e8, far, xp.log1p(root * root))
+        return constant - (half + 0.5) * log_kernel
 
     def mean(self, params, dispersion):
         """Return the location, also where df <= 1 and there is no mean."""
@@ -53,7 +55,7 @@ class StudentT:
         """Return the variance, ``scale**2 df / (df - 2)``; inf where df <= 2."""
         scale, df = scale_and_df(dispersion)
         variance = scale * scale * (df / (df - 2.0)) if df > 2.0 else np.inf
-        return np.broadcast_to(variance, params.shape)
+        return _for_rows(variance, params)
 
     def cdf(self, y, params, dispersion):
         """Return P(Y <= y), of shape (n_samples,)."""
@@ -75,7 +77,7 @@ class StudentT:
 
     def support(self, y, params, dispersion):
         """Return which responses can occur: all finite ones."""
-        return np.isfinite(y)
+        return namespace(y).isfinite(y)
 
     def sample(self, params, dispersion, n_draws, rng):
         """Draw responses of shape (n_draws, n_samples)."""
@@ -100,8 +102,9 @@ class Laplace:
     def log_prob(self, y, params, dispersion):
         """Return the log density of each row in nats, of shape (n_samples,)."""
         scale = _scale(dispersion)
+        constant = float(np.log(2.0 * scale))
         with np.errstate(over="ignore"):
-            return -np.log(2.0 * scale) - np.abs(y - params) / scale
+            return -constant - namespace(params).abs(y - params) / scale
 
     def mean(self, params, dispersion):
         """Return the expected response, which is the location."""
@@ -113,7 +116,7 @@ class Laplace:
 
     def variance(self, params, dispersion):
         """Return the variance of each row, same unit as y squared."""
-        return np.broadcast_to(2.0 * _scale(dispersion) ** 2, params.shape)
+        return _for_rows(2.0 * _scale(dispersion) ** 2, params)
 
     def cdf(self, y, params, dispersion):
         """Return P(Y <= y), of shape (n_samples,)."""
@@ -131,7 +134,7 @@ class Laplace:
 
     def support(self, y, params, dispersion):
         """Return which responses can occur: all finite ones."""
-        return np.isfinite(y)
+        return namespace(y).isfinite(y)
 
     def sample(self, params, dispersion, n_draws, rng):
         """Draw responses of shape (n_draws, n_samples)."""
@@ -146,6 +149,12 @@ def _student_cdf(error, df):
     special.betainc(0.5, 0.5 * df, square / (df + square), out=half, where=near)
     from_median = 0.5 + np.copysign(0.5 * half, error)
     return np.where(near, from_median, special.stdtr(df, error))
+
+
+def _for_rows(value, params):
+    """Return a number for every row."""
+    value = like(params, np.asarray(value))
+    return namespace(params).broadcast_to(value, params.shape)
 
 
 def _scale(dispersion):

@@ -2,12 +2,14 @@
 
 Log densities are written as a deviance plus a saddle-point term, so that no
 two large numbers are subtracted (Loader 2000, Fast and accurate computation of
-binomial probabilities).
+binomial probabilities). Those of rows take arrays of any library.
 """
 
 import numpy as np
 from scipy import special
 
+from skmoe._special_xp import gammaln, kl_div, xlogy
+from skmoe._xp import is_foreign, namespace
 from skmoe.likelihoods._normal import LOG_2PI
 
 __all__ = ["cornish_fisher", "excess", "half_deviance", "smallest_count"]
@@ -23,16 +25,17 @@ def excess(count):
 
     It is ``log(2 pi count) / 2`` plus the remainder of Stirling's series.
     """
-    count = np.asarray(count, dtype=float)
-    far = np.maximum(count, SERIES_FROM)
+    count = count if is_foreign(count) else np.asarray(count, dtype=float)
+    xp = namespace(count)
+    far = xp.clip(count, SERIES_FROM, None)
     inverse = 1.0 / far
     square = inverse * inverse
     rest = 1.0 / 1680.0 - square / 1188.0
     rest = 1.0 / 360.0 - square * (1.0 / 1260.0 - square * rest)
-    series = 0.5 * (LOG_2PI + np.log(far)) + (1.0 / 12.0 - square * rest) * inverse
-    near = np.minimum(count, SERIES_FROM)
-    direct = special.gammaln(near + 1.0) - special.xlogy(near, near) + near
-    return np.where(count > SERIES_FROM, series, direct)
+    series = 0.5 * (LOG_2PI + xp.log(far)) + (1.0 / 12.0 - square * rest) * inverse
+    near = xp.clip(count, None, SERIES_FROM)
+    direct = gammaln(near + 1.0) - xlogy(near, near) + near
+    return xp.where(count > SERIES_FROM, series, direct)
 
 
 def half_deviance(count, mean, difference=None):
@@ -40,23 +43,25 @@ def half_deviance(count, mean, difference=None):
 
     Parameters
     ----------
-    count, mean : arrays of numbers >= 0
+    count : array or float, numbers >= 0
+    mean : array of numbers >= 0
     difference : array, default=None
         ``count - mean`` where the caller knows it better than by subtraction.
     """
+    xp = namespace(mean)
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         difference = count - mean if difference is None else difference
         # Where it is NaN both are 0 or one is inf: for kl_div, not for the series.
         ratio = difference / (count + mean)
-        close = np.abs(ratio) < 0.1
-        small = np.where(close, ratio, 0.0)
+        close = xp.abs(ratio) < 0.1
+        small = xp.where(close, ratio, 0.0)
         square = small * small
-        series = np.zeros_like(square)
+        series = 0.0
         for power in range(17, 1, -2):
             series = 1.0 / power + square * series
         near = difference * small + 2.0 * count * small * square * series
-        far = np.where(np.isinf(mean), np.inf, special.kl_div(count, mean))
-        return np.where(close, near, far)
+        far = xp.where(xp.isinf(mean), np.inf, kl_div(count, mean))
+        return xp.where(close, near, far)
 
 
 def cornish_fisher(q, mean, variance, skewness):

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import sparse, special
 from sklearn.base import is_classifier
 
+from skmoe._blocks import weighted_means
 from skmoe._wording import target_labels
 from skmoe._xp import to_numpy
 from skmoe.em._law import keep_top, law
@@ -182,7 +183,7 @@ def explain_mixture(model, X, known):
     -------
     explanation : MixtureExplanation
     """
-    rows = model._check_new(X, "explain", known)
+    rows = model._check_new(X, "explain", known, host=True)
     every = law(model.node_, rows)
     log_from, scores = _gate_scores(model, rows)
     if model.pooling == "top1":
@@ -226,7 +227,7 @@ def mean_row(X, weight):
     """
     if sparse.issparse(X):
         return sparse.csr_array((1, X.shape[1]))
-    mean = weight @ X / weight.sum()
+    mean = weighted_means(X, weight)
     for j in np.flatnonzero(np.isnan(mean)):
         seen = ~np.isnan(X[:, j])
         mean[j] = weight[seen] @ X[seen, j] / max(weight[seen].sum(), TINY)

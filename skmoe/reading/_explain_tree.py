@@ -187,7 +187,7 @@ def explain(model, X, known):
     -------
     explanation : Explanation
     """
-    rows = model._check_new(X, "explain", known)
+    rows = model._check_new(X, "explain", known, host=True)
     gates, tree = model.gate_, model.tree_
     log_gate = np.asarray(gates.log_proba(rows))
     kept = keep_top(log_gate, model.top_k)

@@ -10,9 +10,9 @@ from skmoe.experts import LinearExpert, LogisticExpert
 from skmoe.experts._linear_kernel import (
     LinearKernel,
     _exp_spd,
-    _floor_matrices,
     _log_spd,
 )
+from skmoe.experts._linear_prior import _floor_matrices
 from skmoe.experts._logistic_kernel import LogisticKernel
 from tests._asserts import assert_gradient, assert_symmetric_psd
 
