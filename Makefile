@@ -48,7 +48,7 @@ $(VENV)/.test-stamp: $(PACKAGING) constraints.txt | $(PY)
 
 $(VENV)/.docs-stamp: $(PACKAGING) constraints.txt | $(PY)
 	@echo "Installing skmoe and Sphinx into $(VENV)"
-	@$(PIP) -c constraints.txt -e '.[docs]'
+	@$(PIP) -c constraints.txt -e '.[docs,torch]'
 	@touch $@
 
 demo: $(VENV)/.demo-stamp ## fit mixtures on two real tables; picture in out/demo.png
@@ -80,7 +80,7 @@ docs: $(VENV)/.docs-stamp ## build docs/_build/html; a warning is an error
 	MPLBACKEND=Agg $(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "Built docs/_build/html/index.html"
 
-examples: $(VENV)/.demo-stamp ## run the gallery scripts one by one
+examples: $(VENV)/.test-stamp ## run the gallery scripts one by one
 	@set -e; for script in examples/plot_*.py; do \
 		echo "$$script"; MPLBACKEND=Agg $(PY) "$$script" >/dev/null; done
 

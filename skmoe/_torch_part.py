@@ -6,6 +6,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
 
 __all__ = ["OPTIMIZERS", "TorchPart"]
 
@@ -207,8 +208,6 @@ class TorchPart(BaseEstimator):
         """Return a seed: random_state, or a draw from it."""
         if isinstance(self.random_state, Integral):
             return self.random_state
-        from sklearn.utils import check_random_state
-
         return check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
 
     def _plain_settings(self):

@@ -186,7 +186,7 @@ def test_killed_at_a_random_moment(tmp_path, algorithm):
     folder = tmp_path / "checkpoints"
     folder.mkdir()
     path, moment = folder / "fit", random.Random().uniform(0.0, 0.5)
-    process = run(tmp_path, path, tmp_path / "none.npz", 0.01, algorithm)
+    process = run(tmp_path, path, tmp_path / "none.npz", 0.02, algorithm)
     deadline = time.monotonic() + 120
     while not path.exists():
         assert process.poll() is None, "it ended before its first pass"

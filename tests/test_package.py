@@ -64,7 +64,9 @@ import skmoe
 def test_exports_are_sorted_and_exist(name):
     package = importlib.import_module(name)
     assert package.__doc__, f"{name} has no docstring"
-    assert list(package.__all__) == sorted(set(package.__all__))
+    # Abbreviations in capitals stand first, as the linter has them.
+    order = sorted(set(package.__all__), key=lambda name: (not name.isupper(), name))
+    assert list(package.__all__) == order
     for exported in package.__all__:
         assert hasattr(package, exported), f"{name} exports {exported}, which it lacks"
 
@@ -81,9 +83,13 @@ def test_marker_of_types_ships():
     assert (Path(skmoe.__file__).parent / "py.typed").is_file()
 
 
+# Imported on a CUDA device alone, where torch brings Triton.
+NEED_TRITON = {"skmoe._gram_kernel", "skmoe._e_step_kernel", "skmoe.em._device_step"}
+
+
 def public_classes():
     found = {}
-    for name in MODULES:
+    for name in [name for name in MODULES if name not in NEED_TRITON]:
         module = importlib.import_module(name)
         for exported in getattr(module, "__all__", []):
             value = getattr(module, exported)
@@ -111,5 +117,5 @@ def test_constructor_parameters_are_documented(cls):
     else:
         names = [n for n in inspect.signature(cls).parameters if n != "self"]
     doc = inspect.getdoc(cls)
-    absent = [n for n in names if not re.search(rf"^[\w, ]*\b{n}\b.*:", doc, re.M)]
+    absent = [n for n in names if not re.search(rf"^[\w*, ]*\b{n}\b.*:", doc, re.M)]
     assert not absent, f"parameters that the docstring leaves out: {absent}"

@@ -7,7 +7,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import ClassifierTags, RegressorTags, column_or_1d
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from skmoe._sklearn import check_sample_weight
 from skmoe._torch_part import TorchPart
@@ -215,6 +215,7 @@ class TorchExpert(HeadNumbers, TorchPart):
         y = to_numpy(y)
         if self.head == "categorical":
             y = column_or_1d(y, warn=True)
+            check_array(y, ensure_2d=False, dtype=None, input_name="y")
             check_classification_targets(y)
         numbers = self.head not in ("auto", "categorical")
         return validate_data(

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from inspect import Parameter, signature
+from threading import RLock
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 __all__ = ["PartState", "build_module", "first_state", "seeded", "structure"]
 
 Tensors = dict[str, Tensor]
+
+_generators = RLock()
 
 
 @dataclass(frozen=True)
@@ -121,10 +124,13 @@ def first_state(module: nn.Module, shape: Tensor, seed: int) -> PartState:
 
 @contextmanager
 def seeded(seed: int, device: Any = "cpu") -> Iterator[None]:
-    """Seed torch's global generators, and leave them as they were."""
+    """Seed torch's global generators, and leave them as they were.
+
+    They belong to all threads, so only one at a time may be in here.
+    """
     place = torch.device(device)
     cuda = [place] if place.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
+    with _generators, torch.random.fork_rng(devices=cuda):
         # torch.manual_seed would seed all devices, of which one is forked.
         torch.default_generator.manual_seed(seed)
         if cuda:

@@ -1,8 +1,8 @@
 """Mini-batches for stacked parts: the epochs of an M-step.
 
-The loop is plain torch on tensors that are in memory. That of skorch, measured on 30,000
-rows of 64 columns in batches of 256, took 2.6 times as long as a plain loop for a single
-small network, and it trains one at a time.
+The loop is plain torch on tensors that are in memory. That of skorch, measured on
+30,000 rows of 64 columns in batches of 256, took 2.6 times as long as a plain loop for
+a single small network, and it trains one at a time.
 """
 
 import warnings
