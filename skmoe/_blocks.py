@@ -18,6 +18,7 @@ from scipy import linalg, sparse
 from skmoe._xp import (
     block_numbers,
     empty,
+    empty_rows,
     floats,
     free_bytes,
     is_foreign,
@@ -118,7 +119,7 @@ class Design:
         part = X[rows, ...] if is_foreign(X) else X[rows]
         if self.sparse:
             part = part.toarray()
-        out = empty(part, (self.n_columns, part.shape[0]))
+        out = empty_rows(part, (self.n_columns, part.shape[0]))
         first = int(self.intercept)
         out[:first, :] = 1.0
         body = out[first:, :]
@@ -132,7 +133,7 @@ class Design:
 
     def matrix(self, X):
         """Return the whole design, of shape (n_columns, n_samples)."""
-        out = empty(X, (self.n_columns, X.shape[0]))
+        out = empty_rows(X, (self.n_columns, X.shape[0]))
         for rows in blocks_of(X):
             out[:, rows] = self.block(X, rows)
         return out

@@ -148,7 +148,10 @@ def fit_obstacle(model, beside):
         return f"{' and '.join(names)} work in NumPy alone"
     if model.algorithm in ("sem", "stack"):
         return f"algorithm={model.algorithm!r} works in NumPy alone"
-    return parts_obstacle(model._tagged_parts())
+    try:
+        return parts_obstacle(model._tagged_parts())
+    except (TypeError, ValueError, AttributeError):
+        return None  # no estimators: refused, with a message, when they are resolved
 
 
 def parts_obstacle(parts):
@@ -177,17 +180,13 @@ def _beside(anchor, array):
 
 
 def follow(X, result):
-    """Return a result in the kind of X: its library, device and type of floats.
+    """Return a result in the kind of X: of its library, on its device.
 
-    NumPy, frames and lists get NumPy arrays of float64.
+    Floats are float64 whatever X holds, as scikit-learn's checks want it of libraries
+    that agree. NumPy, frames and lists get NumPy arrays.
     """
     if not is_foreign(X):
         return to_numpy(result)
     if not (is_foreign(result) or isinstance(result, np.ndarray)):
         return result
-    (result,) = placed(X, result)
-    xp = array_namespace(X)
-    real = xp.isdtype(result.dtype, "real floating")
-    if real and xp.isdtype(X.dtype, "real floating") and result.dtype != X.dtype:
-        return xp.astype(result, X.dtype)
-    return result
+    return placed(X, result)[0]

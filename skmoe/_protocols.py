@@ -44,6 +44,10 @@ Log densities are in nats. ``penalty`` is a log prior density up to a constant
 A part is cloned for each start, gets one ``prepare`` call with all rows, then
 an M-step in every pass of EM. It must keep what it learned between calls
 (warm start) and must be picklable.
+
+These are NumPy arrays. A part whose class says ``array_api = True`` also takes rows of
+any other array library, on any device, and returns results of the same kind; its
+parameters stay NumPy's. `skmoe._xp` has what it needs for that.
 """
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable

@@ -29,7 +29,10 @@ class WatchedFit:
         if path is not None:
             check_served(node, self.algorithm, self.n_init)
             checkpoint = Checkpoint(path, fingerprint(self, *rows))
-        progress = Progress(options.on_pass, checkpoint, keeps=self.warm_start)
+        parts = [node.gate, *(expert for _, expert in node.experts)]
+        neural = any(hasattr(part, "checkpoint_state") for part in parts)
+        keeps = self.warm_start and neural
+        progress = Progress(options.on_pass, checkpoint, keeps=keeps)
         progress.keep = keep
         options.progress, options.on_pass = progress, progress.on_pass
         self._progress = progress

@@ -22,10 +22,12 @@ from array_api_compat import (
 from numpy.typing import NDArray
 
 __all__ = [
+    "ALIGNED",
     "add",
     "block_numbers",
     "concatenate",
     "empty",
+    "empty_rows",
     "floats",
     "free_bytes",
     "is_foreign",
@@ -50,6 +52,8 @@ NARROWER = {"float64": "float32", "int64": "int32"}
 # Numbers of 8 bytes in the arrays of a block, on a device: large blocks hide what it
 # costs to launch kernels. 1 GB was 1.3 to 3 times faster than 256 MB for grams.
 DEVICE_NUMBERS = 1 << 27
+# Numbers that rows of a design, and blocks of them, begin at a multiple of.
+ALIGNED = 128
 
 
 def is_foreign(X: Any) -> bool:
@@ -120,6 +124,23 @@ def empty(array: Any, shape: tuple[int, ...]) -> Any:
     return xp.empty(shape, dtype=xp.float64, device=device(array))
 
 
+def empty_rows(array: Any, shape: tuple[int, int]) -> Any:
+    """Return an array (n, n_rows) to be written to, for the kernels of a CUDA device.
+
+    There each of the n begins at a multiple of `ALIGNED` numbers, whatever n_rows is,
+    so that loads are wide.
+    """
+    if not pads_rows(array):
+        return empty(array, shape)
+    width = -(-shape[1] // ALIGNED) * ALIGNED
+    return empty(array, (shape[0], width))[:, : shape[1]]
+
+
+def pads_rows(array: Any) -> bool:
+    """Return whether `empty_rows` aligns its rows: on a CUDA device."""
+    return is_on_cuda(array)
+
+
 def zeros(array: Any, shape: tuple[int, ...]) -> Any:
     """Return an array of zeros of float64, where another one is."""
     if not is_foreign(array):
@@ -139,8 +160,11 @@ def concatenate(parts: list[Any], axis: int = 0) -> Any:
 def add(sums: Any, part: Any) -> Any:
     """Return sums plus those of a block, on the block's device.
 
-    They come home with `to_numpy`, once for a pass: each time is a wait for the device.
+    They come home with `to_numpy`, once for a pass: each time is a wait for the device,
+    and so is the way of zeros from the host.
     """
+    if is_foreign(part) and not is_foreign(sums) and not sums.any():
+        return part
     return like(part, sums) + part
 
 

@@ -80,7 +80,7 @@ class MixtureOfExpertsRegressor(RegressionMixture, BaseMixtureOfExperts):
         that was not interrupted. The file is removed once the fit is done.
     warm_start : bool, default=False
         Start the next fit from the responsibilities under this one, and from the
-        weights of neural parts. Ctrl-C then leaves the best pass so far fitted.
+        weights of neural parts, of which Ctrl-C then leaves the best pass so far.
     random_state : int, RandomState instance or None, default=None
     n_jobs : int or None, default=None
         Processes for the starts; threads for the experts' M-steps.
@@ -196,7 +196,7 @@ class MixtureOfExpertsClassifier(ClassificationMixture, BaseMixtureOfExperts):
         that was not interrupted. The file is removed once the fit is done.
     warm_start : bool, default=False
         Start the next fit from the responsibilities under this one, and from the
-        weights of neural parts. Ctrl-C then leaves the best pass so far fitted.
+        weights of neural parts, of which Ctrl-C then leaves the best pass so far.
     random_state : int, RandomState instance or None, default=None
     n_jobs : int or None, default=None
         Processes for the starts; threads for the experts' M-steps.

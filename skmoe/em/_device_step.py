@@ -27,15 +27,15 @@ class EStep:
 
     def __init__(self, node: Any) -> None:
         self.groups, self.experts, self.gate = node.groups, node.experts, node.gate
-        experts, rows = node.experts, node.weight
+        coef, variance = node.experts.coef[:, 0], node.experts.variance[:, 0]
+        constant = -0.5 * (LOG_2PI + np.log(variance))
+        arrays = [node.gate.coef, coef, 0.5 / variance, constant]
+        # As one copy: each is a wait for the device.
+        flat = like(node.weight, np.concatenate([array.ravel() for array in arrays]))
+        ends = np.cumsum([array.size for array in arrays]).tolist()
         self.parameters = [
-            like(rows, np.ascontiguousarray(array))
-            for array in (
-                node.gate.coef,
-                experts.coef[:, 0],
-                0.5 / experts.variance[:, 0],
-                -0.5 * (LOG_2PI + np.log(experts.variance[:, 0])),
-            )
+            flat[end - array.size : end].reshape(array.shape)
+            for array, end in zip(arrays, ends, strict=True)
         ]
 
     @classmethod

@@ -6,7 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmoe._blocks import FormedRows, has_gram_kernel, weighted_grams
-from skmoe._xp import block_numbers, empty, is_foreign, taken, to_numpy, zeros
+from skmoe._xp import (
+    ALIGNED,
+    block_numbers,
+    empty,
+    empty_rows,
+    is_foreign,
+    taken,
+    to_numpy,
+    zeros,
+)
 
 __all__ = ["LEAST_ROWS", "Group", "block_rows"]
 
@@ -61,8 +70,8 @@ class Group:
         """Return arrays for the kernels' weight rows of a block."""
         rows = design.shape[1]
         return (
-            empty(design, (self.half_grams.shape[1], rows)),
-            empty(design, (self.score.shape[1], rows)),
+            empty_rows(design, (self.half_grams.shape[1], rows)),
+            empty_rows(design, (self.score.shape[1], rows)),
         )
 
     def add(self, design: Array, weighted_resp: Array, weight: Array) -> None:
@@ -116,6 +125,7 @@ def block_rows(groups: list[Group]) -> int:
     if is_foreign(anchor):
         # Densities and the like take about as much again as the score rows.
         width += 4 * sum(k.n_score_rows for k in groups[0].kernels)
-        return max(block_numbers(anchor) // int(width), LEAST_ROWS)
+        most = block_numbers(anchor) // int(width)
+        return max(most // ALIGNED * ALIGNED, LEAST_ROWS)
     rows = CACHE_NUMBERS / width
     return int(2 ** np.clip(np.round(np.log2(rows)), 8, 12))
