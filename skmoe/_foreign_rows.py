@@ -5,7 +5,7 @@ from array_api_compat import device, is_torch_array
 
 from skmoe._xp import floats, is_foreign, like, namespace, to_numpy, total
 
-__all__ = ["check_rows", "check_weights", "has_gaps", "response_beside"]
+__all__ = ["beside", "check_rows", "check_weights", "has_gaps", "response_beside"]
 
 
 def check_rows(model, X, *, reset):
@@ -131,7 +131,7 @@ def response_beside(X, y, classes=None):
         )
     if classes is None:
         return _moved(X, y, "y")
-    _check_device(X, y, "y")
+    y = beside(X, y, "y")
     if not is_foreign(y):
         codes = np.searchsorted(classes, y).clip(max=classes.size - 1)
         return like(X, codes.astype(np.int64))
@@ -142,19 +142,28 @@ def response_beside(X, y, classes=None):
 
 def _moved(X, array, name):
     """Return an array as floats beside X; one on another device is refused."""
-    _check_device(X, array, name)
+    array = beside(X, array, name)
     if is_foreign(array):
         array = array.detach() if is_torch_array(array) else array
         return floats(array)
     return like(X, np.asarray(array, dtype=np.float64))
 
 
-def _check_device(X, array, name):
-    """Raise a ValueError if a tensor lies on another device than X."""
+def beside(X, array, name):
+    """Return an array of X's library, or NumPy; that of a third one follows X.
+
+    Raises
+    ------
+    ValueError
+        If a tensor lies on another device than X.
+    """
     if not is_foreign(array):
-        return
-    if namespace(array) is not namespace(X) or device(array) != device(X):
+        return array
+    if namespace(array) is not namespace(X):
+        return to_numpy(array)
+    if device(array) != device(X):
         raise ValueError(
-            f"X is on {device(X)} ({namespace(X).__name__}) and {name} on "
-            f"{device(array)} ({namespace(array).__name__}): move them to one device."
+            f"X is on {device(X)} and {name} on {device(array)}: move them to one "
+            "device."
         )
+    return array

@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-from skmoe._foreign_rows import response_beside
+from skmoe._foreign_rows import beside, response_beside
 from skmoe._gaps import gaps
 from skmoe._xp import is_foreign, like, namespace, to_numpy
 
@@ -109,7 +109,8 @@ class ClassificationTarget:
 
     def _foreign_target(self, X, y):
         """Return labels beside rows that stay where they are; text stays NumPy's."""
-        response_beside(X, y, np.zeros(1))  # checks rows and device
+        response_beside(X, y, np.zeros(1))  # checks the number of rows
+        y = beside(X, y, "y")
         if not is_foreign(y):
             return self._check_target(np.asarray(y))
         if len(y.shape) == 2 and y.shape[1] == 1:
