@@ -2,9 +2,9 @@
 
 import numpy as np
 from sklearn.base import ClassifierMixin, MultiOutputMixin, RegressorMixin
-from sklearn.metrics import r2_score
+from sklearn.metrics import accuracy_score, r2_score
 
-from skmoe._foreign_rows import check_weights, response_beside
+from skmoe._foreign_rows import beside, check_weights, response_beside
 from skmoe._placement import follow, placed
 from skmoe._seen import takes_outputs
 from skmoe._targets import ClassificationTarget, RegressionTarget
@@ -195,9 +195,12 @@ class ClassificationMixture(ClassificationTarget, ClassifierMixin):
         -------
         score : float
         """
-        if not is_foreign(X) or not is_foreign(y):
-            return super().score(to_numpy(X), to_numpy(y), to_numpy(sample_weight))
-        predicted = self.predict(X)
+        if not is_foreign(X):
+            return super().score(X, to_numpy(y), to_numpy(sample_weight))
+        predicted, y = self.predict(X), beside(X, y, "y")
+        if not (is_foreign(predicted) and is_foreign(y)):
+            arrays = to_numpy(y), to_numpy(predicted)
+            return accuracy_score(*arrays, sample_weight=to_numpy(sample_weight))
         weight = check_weights(sample_weight, X)
         right = namespace(X).astype(predicted == y, weight.dtype)
         return float(weight @ right) / total(weight)
