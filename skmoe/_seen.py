@@ -52,6 +52,8 @@ def _allows_nan(part):
 
 def _way(part):
     """Return how a part reads columns; see `skmoe._columns`."""
+    if getattr(part, "reads_codes", False):
+        return "codes"
     if isinstance(part, EstimatorExpert | ClassifierGate):
         return "codes" if _allows_nan(part) else "filled"
     if isinstance(part, ExpandedExpert):

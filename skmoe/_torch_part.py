@@ -164,8 +164,8 @@ class TorchPart(BaseEstimator):
         elif not self._state.moments:
             # From untrained weights EM would see a plateau where there is a slow start.
             most, steps = 10 * most, 10 * steps
-        n_steps = -(-n_rows // self.batch_size)
-        return min(most, max(least, -(-steps // n_steps)))
+        epochs = -(-steps // -(-n_rows // self.batch_size))
+        return min(most, max(least, epochs))
 
     # -- preparation ---------------------------------------------------------------
 
@@ -184,8 +184,7 @@ class TorchPart(BaseEstimator):
         rows, state = self._torch("_rows"), self._torch("_state")
         device = rows.place_of(self.device, X, owner)
         dtype = torch.float64 if self.precision == "float64" else torch.float32
-        rng = np.random.RandomState(self._seed())
-        seeds = rng.randint(np.iinfo(np.int32).max, size=2)
+        seeds = np.random.RandomState(self._seed()).randint(2**31 - 1, size=2)
         self._head = make_head(device)
         source = self._torch("_mlp").MLP if self.module is None else self.module
         module = state.build_module(
@@ -195,6 +194,7 @@ class TorchPart(BaseEstimator):
         codes = tuple(getattr(module, "category_columns", ()))
         settings = (device, dtype, codes, bool(self.standardize))
         self._rows = rows.shared_rows(X, weight, settings)
+        self._rows.refuse_gaps(owner)
         self._scale = self._rows.scale
         self._rows.teach(module)
         self._module, self._seen = module, None
@@ -203,6 +203,11 @@ class TorchPart(BaseEstimator):
         self._state = state.first_state(module, shape, int(seeds[1]))
         self._check_output()
         self._adopt()
+
+    @property
+    def reads_codes(self):
+        """Whether the module looks categories up by their codes."""
+        return bool(self._options("module").get("categories"))
 
     def _seed(self):
         """Return a seed: random_state, or a draw from it."""

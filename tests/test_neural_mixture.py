@@ -3,6 +3,7 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
@@ -12,6 +13,7 @@ from skmoe import (
     MixtureOfExpertsClassifier,
     MixtureOfExpertsRegressor,
 )
+from skmoe.exceptions import ExpertError
 from skmoe.experts import LinearExpert, TorchExpert
 from skmoe.gates import TorchGate
 
@@ -172,6 +174,29 @@ def test_several_outputs(rows):
     assert model.predict(X).shape == Y.shape
     assert model.score(X, Y) > 0.9
     assert model.experts_[0].dispersion.shape == (2,)
+
+
+@pytest.mark.filterwarnings("ignore:EM did not converge")
+def test_categories_of_a_frame_come_as_codes(rows):
+    X, y = rows
+    letter = np.array(["a", "b", "c"])[(np.arange(400) * 7) % 3]
+    y = y + 3.0 * (letter == "b")
+    frame = pd.DataFrame({"kind": pd.Categorical(letter), "u": X[:, 0], "v": X[:, 1]})
+    expert = TorchExpert(module__categories={0: 3}, module__hidden=16, lr=0.01)
+    model = short(expert, gate_features=["u", "v"]).fit(frame, y)
+    seen = model.node_.view(model._training_rows.X, 0)
+    assert set(np.unique(seen[:, 0])) == {0.0, 1.0, 2.0}
+    assert seen.shape == (400, 3)
+    assert model.experts_[0].module_.category_columns == (0,)
+    marks = model.predict(frame.assign(kind=pd.Categorical(["b"] * 400)))
+    assert (
+        marks - model.predict(frame.assign(kind=pd.Categorical(["a"] * 400)))
+    ).mean() > 1
+    unseen = frame.assign(kind=pd.Categorical(["z"] * 400))
+    assert np.isfinite(model.predict(unseen)).all()
+    holes = frame.assign(u=frame["u"].where(frame.index != 7))
+    with pytest.raises(ExpertError, match=r"columns \[1\] of numbers have gaps"):
+        short(expert, gate_features=["u", "v"]).fit(holes, y)
 
 
 @pytest.mark.filterwarnings("ignore:EM did not converge")

@@ -212,6 +212,17 @@ class Rows:
         known = {name: buffer.clone() for name, buffer in module.named_buffers()}
         self._taught[key] = known
 
+    def refuse_gaps(self, owner: str) -> None:
+        """Raise a ValueError if a number is missing; codes may be, see the module."""
+        holes = torch.isnan(self.columns).any(dim=0).tolist()
+        gaps = [j for j, hole in enumerate(holes) if hole and j not in self.settings[2]]
+        if gaps:
+            raise ValueError(
+                f"{owner}: columns {gaps} of numbers have gaps (NaN), which a network "
+                "cannot read; impute them, or leave module__categories unset, so that "
+                "gaps are filled and marked."
+            )
+
     def coded(self, y: Any, head: Any) -> Tensor:
         """Return coded responses; those of the last y are kept."""
         known = self._coded
