@@ -19,8 +19,8 @@ from skmoe import MixtureOfExpertsRegressor
 # Rows
 # ----
 #
-# Three machines share a sensor: which one is running shows in the temperature ``t``, and
-# each has a law of its own for the power ``p``. A fourth column is noise.
+# Three machines share a sensor: which one is running shows in the temperature ``t``,
+# and each has a law of its own for the power ``p``. The other column is noise.
 
 device = "cuda" if torch.cuda.is_available() else "cpu"
 generator = torch.Generator(device).manual_seed(0)

@@ -88,6 +88,8 @@ class PassReporter:
         write_back(problem, shown)
         shown.forget()
         attributes = self.estimator._attributes_of(shown)
+        # For a warm start from what a callback was shown.
+        attributes["_fitted_to"] = self.estimator._fits_to(shown)
         trace = like(self.data["X"], np.array(self.trace))
         return attributes | {"objective_trace_": trace}
 

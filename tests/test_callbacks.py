@@ -96,6 +96,16 @@ def test_passes_can_be_looked_at_afterwards(rows, expert):
     assert not any(hasattr(seen, "search_") for seen in watch.kept)
 
 
+def test_what_a_pass_has_reached_can_be_gone_on_from(rows):
+    watch = Watch()
+    model = regressor().set_callbacks(watch).fit(*rows)
+    early = watch.kept[1]
+    early.set_params(warm_start=True).set_callbacks().fit(*rows)
+    reached = early.log_likelihood(*rows)
+    assert_allclose(reached, model.log_likelihood(*rows), rtol=1e-3)
+    assert early.converged_
+
+
 def test_hooks_see_what_the_user_gave(rows):
     X, y = rows
     labels = np.where(y > 1, "high", "low")

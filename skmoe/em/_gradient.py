@@ -33,6 +33,17 @@ def check_neural(node: Node, algorithm: str) -> None:
             f"algorithm={algorithm!r} trains TorchExpert and TorchGate, got {other}; "
             "use these, or algorithm='em'."
         )
+    _check_stopping(parts, algorithm)
+
+
+def _check_stopping(parts: list[tuple[str, Any]], algorithm: str) -> None:
+    """Raise a ValueError if a part wants to stop its own M-steps early."""
+    early = [name for name, part in parts if part.validation_fraction is not None]
+    if early and algorithm == "gradient":
+        raise ValueError(
+            f"algorithm='gradient' trains all parts together: {early} cannot hold out "
+            "rows of their own. Leave validation_fraction=None, and stop by a callback."
+        )
 
 
 class GradientProblem(NodeProblem):

@@ -137,6 +137,12 @@ def test_needs_neural_parts(rows, algorithm, options, message):
         regressor(algorithm=algorithm, **options).fit(*rows)
 
 
+def test_parts_cannot_stop_by_themselves(rows):
+    early = TorchExpert(validation_fraction=0.2)
+    with pytest.raises(ValueError, match=r"\['expert0', 'expert1'\] cannot hold out"):
+        regressor(early, algorithm="gradient").fit(*rows)
+
+
 def test_not_with_groups(rows):
     X, y = rows
     with pytest.raises(ValueError, match="groups, rows without a response and a"):
