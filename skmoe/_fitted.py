@@ -1,6 +1,7 @@
 """What can be read off a fitted mixture."""
 
 import numpy as np
+from scipy import sparse
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
@@ -315,8 +316,8 @@ class FittedMixture:
             If their number of rows is not that of X.
         """
         if is_foreign(X):
-            if self.device is not None:
-                (y,) = placed(X, y if is_foreign(y) else np.asarray(y))
+            if self.device is not None and is_foreign(y):
+                (y,) = placed(X, y)
             return self._encode_foreign(X, y)
         y = np.asarray(to_numpy(y))
         if y.shape[:1] != X.shape[:1]:
@@ -351,16 +352,21 @@ class FittedMixture:
         anchor = None if host else self._anchor(X, known)
         if is_foreign(X) and anchor is not None:
             X = check_rows(self, X, reset=False)
-            if self._plan.complete and not has_gaps(X):
-                return self._plan.matrix(*placed(anchor, X), {})
+            if self._plan.complete and not self._plan.given and not has_gaps(X):
+                matrix = self._plan.matrix(*placed(anchor, X), {})
+                check_known(self._plan, matrix)
+                return matrix
         return placed(anchor, self._matrix(X, method, known))[0]
 
     def _anchor(self, X, known):
         """Return an array that lies where new rows are to be worked on, or None."""
         parts = [self.gate_, *self.experts_]
         beside = {} if known in (None, GATE_ALONE) else known
-        given = [name for name, array in beside.items() if array is not None]
+        given = {name for name, array in beside.items() if array is not None}
+        given = sorted(given | set(self._plan.given))
         obstacle = parts_obstacle(parts)
+        if sparse.issparse(X):
+            obstacle = "sparse rows are worked on in SciPy"
         if given:
             obstacle = f"{' and '.join(given)} beside X are worked on in NumPy"
         return anchor_of(self, X, obstacle, fitted=True)
@@ -375,6 +381,7 @@ class FittedMixture:
         if known is GATE_ALONE:
             given = {name: np.zeros(coded.shape[0]) for name in self._plan.given}
             return self._plan.matrix(coded, given)
+        known = {name: to_numpy(array) for name, array in known.items()}
         given = check_given(coded.shape[0], **known)
         missing = [name for name in self._plan.given if name not in given]
         if missing or set(given) - set(self._plan.given):

@@ -5,7 +5,15 @@ from array_api_compat import device, is_torch_array
 
 from skmoe._xp import floats, is_foreign, like, namespace, to_numpy, total
 
-__all__ = ["beside", "check_rows", "check_weights", "has_gaps", "response_beside"]
+__all__ = [
+    "beside",
+    "check_length",
+    "check_rows",
+    "check_weights",
+    "codes_of",
+    "has_gaps",
+    "response_beside",
+]
 
 
 def check_rows(model, X, *, reset):
@@ -25,6 +33,11 @@ def check_rows(model, X, *, reset):
         If it is no matrix of real floats, or has another number of columns.
     """
     xp, name = namespace(X), type(model).__name__
+    if is_torch_array(X) and str(X.layout) != "torch.strided":
+        raise ValueError(
+            f"X is a tensor of layout {X.layout}; give a dense one, X.to_dense(), or a "
+            "SciPy sparse matrix."
+        )
     if len(X.shape) != 2:
         raise ValueError(
             f"Expected 2D array, got {len(X.shape)}D array instead: X of shape "
@@ -87,6 +100,8 @@ def check_weights(sample_weight, X):
     xp = namespace(X)
     if sample_weight is None:
         return xp.ones(X.shape[0], dtype=xp.float64, device=device(X))
+    if np.ndim(sample_weight) == 0:
+        sample_weight = np.full(X.shape[0], float(sample_weight))
     weight = _moved(X, sample_weight, "sample_weight")
     if tuple(weight.shape) != (X.shape[0],):
         raise ValueError(
@@ -102,41 +117,53 @@ def check_weights(sample_weight, X):
     return weight
 
 
-def response_beside(X, y, classes=None):
-    """Return responses beside X: floats, or codes of known classes.
-
-    Parameters
-    ----------
-    X : array of another library than NumPy
-    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-    classes : array, default=None
-        Of a classifier.
-
-    Returns
-    -------
-    y : array
-        With ``classes``: positions in them, not checked yet.
-
-    Raises
-    ------
-    ValueError
-        If there is not one for each row, or y lies on another device than X.
-    """
-    y = y if is_foreign(y) else np.asarray(y)
+def check_length(X, y):
+    """Raise a ValueError unless there is one response for each row."""
     if tuple(y.shape[:1]) != tuple(X.shape[:1]):
         raise ValueError(
             "Found input variables with inconsistent numbers of samples: "
             f"[{X.shape[0]}, {y.shape[0] if len(y.shape) else 0}]: give one response "
             "for each row."
         )
-    if classes is None:
-        return _moved(X, y, "y")
-    y = beside(X, y, "y")
-    if not is_foreign(y):
-        codes = np.searchsorted(classes, y).clip(max=classes.size - 1)
-        return like(X, codes.astype(np.int64))
-    xp, known = namespace(y), like(y, classes)
-    codes = xp.searchsorted(known, xp.astype(y, known.dtype))
+
+
+def response_beside(X, y):
+    """Return responses beside X, as floats.
+
+    Parameters
+    ----------
+    X : array of another library than NumPy
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+
+    Raises
+    ------
+    ValueError
+        If there is not one for each row, they are no real finite numbers, or y lies on
+        another device than X.
+    """
+    y = y if is_foreign(y) else np.asarray(y)
+    check_length(X, y)
+    y = _moved(X, y, "y")
+    xp = namespace(y)
+    if not bool(xp.all(xp.isfinite(y))):
+        raise ValueError("Input y contains NaN or infinity.")
+    return y
+
+
+def codes_of(y, classes):
+    """Return the positions of labels among classes; those of others are not checked.
+
+    Parameters
+    ----------
+    y : array of shape (n_samples,) of another library than NumPy
+    classes : NumPy array of shape (n_classes,)
+        Sorted.
+    """
+    xp, kind = namespace(y), namespace(y).int64
+    if xp.isdtype(y.dtype, "real floating") or classes.dtype.kind == "f":
+        kind = xp.float64
+    known = xp.astype(like(y, classes), kind)
+    codes = xp.searchsorted(known, xp.astype(y, kind))
     return xp.clip(xp.astype(codes, xp.int64), max=classes.size - 1)
 
 
@@ -144,9 +171,16 @@ def _moved(X, array, name):
     """Return an array as floats beside X; one on another device is refused."""
     array = beside(X, array, name)
     if is_foreign(array):
+        if namespace(array).isdtype(array.dtype, "complex floating"):
+            raise ValueError(f"{name} holds complex numbers: give real ones.")
         array = array.detach() if is_torch_array(array) else array
         return floats(array)
-    return like(X, np.asarray(array, dtype=np.float64))
+    if np.iscomplexobj(array):
+        raise ValueError(f"{name} holds complex numbers: give real ones.")
+    try:
+        return like(X, np.asarray(array, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be numeric: {error}") from error
 
 
 def beside(X, array, name):

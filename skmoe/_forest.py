@@ -20,6 +20,7 @@ from skmoe._coding import code_table, learn_table
 from skmoe._columns import check_seen
 from skmoe._composition import NamedParameters
 from skmoe._out_of_bag import judge_out_of_bag
+from skmoe._placement import taken_home
 from skmoe._sklearn import (
     Interval,
     RealNotInt,
@@ -28,6 +29,7 @@ from skmoe._sklearn import (
 )
 from skmoe._transformer import ForestTransformer
 from skmoe._tree_arguments import NestedNames, positioned
+from skmoe._xp import to_numpy
 from skmoe.distribution import MixtureDistribution
 from skmoe.exceptions import CollapsedExpertWarning
 from skmoe.gates._softmax import SoftmaxGate
@@ -35,6 +37,7 @@ from skmoe.gates._softmax import SoftmaxGate
 __all__ = ["BaseForest"]
 
 NO_TARGET = object()
+FOREST = "a forest works in NumPy alone"
 OUT_OF_BAG = (
     "oob_score_",
     "oob_log_score_",
@@ -172,6 +175,8 @@ class BaseForest(
             raise
 
     def _fit(self, X, y, sample_weight):
+        X, y = taken_home(X, FOREST), to_numpy(y)
+        sample_weight = to_numpy(sample_weight)
         self._coder, X, y, weight = learn_table(self, X, y, sample_weight)
         self._check_finite(X)
         y, keep = self._check_target(y), weight > 0
@@ -358,10 +363,11 @@ class BaseForest(
 
     def _validated(self, X, y=NO_TARGET):
         """Return X, and y where it is given, as the trees take them."""
-        X = code_table(self, X)
+        X = code_table(self, taken_home(X, FOREST))
         self._check_finite(X)
         if y is NO_TARGET:
             return X
+        y = to_numpy(y)
         y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
         check_consistent_length(X, y)
         return X, self._check_target(y)

@@ -20,6 +20,7 @@ __all__ = [
     "follow",
     "parts_obstacle",
     "placed",
+    "taken_home",
     "works_anywhere",
 ]
 
@@ -62,13 +63,32 @@ def anchor_of(model, X, obstacle, *, fitted=False):
             f"device={model.device!r}: {obstacle}. Leave device=None, or use parts "
             "that work on tensors."
         )
-    if not _on_host(X):
+    _announce(X, obstacle)
+    return None
+
+
+def taken_home(X, obstacle):
+    """Return rows as NumPy has them; anything but arrays of other libraries as it is.
+
+    Parameters
+    ----------
+    X : array-like
+    obstacle : str
+        What works in NumPy alone.
+    """
+    if is_foreign(X):
+        _announce(X, obstacle)
+    return to_numpy(X)
+
+
+def _announce(X, obstacle):
+    """Warn that rows are copied, if they do not lie in the memory of the host."""
+    if is_foreign(X) and not _on_host(X):
         warnings.warn(
             f"the rows are copied from {device(X)} to the host: {obstacle}.",
             HostCopyWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
-    return None
 
 
 def _on_device(name):
@@ -88,7 +108,10 @@ def _on_device(name):
             f"device={name!r} needs torch: pip install 'skmoe[torch]'."
         ) from error
     try:
-        return torch.empty(0, dtype=torch.float64, device=name)
+        anchor = torch.empty(0, dtype=torch.float64, device=name)
+        if anchor.device.type not in ("cpu", "cuda"):
+            raise TypeError("rows are worked on in float64 on a CPU or a CUDA device")
+        return anchor
     except (RuntimeError, AssertionError, TypeError) as error:
         seen = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
         raise ValueError(
@@ -170,6 +193,8 @@ def placed(anchor, *arrays):
 
 
 def _beside(anchor, array):
+    if array is None:
+        return None
     if not is_foreign(array):
         return like(anchor, array)
     if is_torch_array(anchor) and is_torch_array(array):

@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin, MultiOutputMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, r2_score
 
-from skmoe._foreign_rows import beside, check_weights, response_beside
+from skmoe._foreign_rows import check_weights, response_beside
 from skmoe._placement import follow, placed
 from skmoe._seen import takes_outputs
 from skmoe._targets import ClassificationTarget, RegressionTarget
@@ -19,9 +19,16 @@ __all__ = ["ClassificationMixture", "RegressionMixture"]
 def foreign_r2(predicted, y, sample_weight):
     """Return R2 of predictions that stay where they are, averaged over outputs."""
     y, weight = response_beside(predicted, y), check_weights(sample_weight, predicted)
-    weight = weight / total(weight)
+    weight, n_rows = weight / total(weight), y.shape[0]
+    xp = namespace(y)
+    y, predicted = (xp.reshape(a, (n_rows, -1)) for a in (y, floats(predicted)))
+    if y.shape[1] != predicted.shape[1]:
+        raise ValueError(
+            f"y has {y.shape[1]} outputs and the predictions have "
+            f"{predicted.shape[1]}: give as many as in fit."
+        )
     center = weight @ y
-    error, spread = (y - floats(predicted)) ** 2, (y - center) ** 2
+    error, spread = (y - predicted) ** 2, (y - center) ** 2
     unexplained, spread = to_numpy(weight @ error), to_numpy(weight @ spread)
     # As scikit-learn has it where y does not vary: 1 for exact predictions, else 0.
     known = np.where(spread > 0.0, spread, 1.0)
@@ -143,6 +150,7 @@ class RegressionMixture(RegressionTarget, RegressorMixin, MultiOutputMixin):
         predicted = self.predict(X, offset=offset, trials=trials)
         if is_foreign(predicted):
             return foreign_r2(predicted, y, sample_weight)
+        y, sample_weight = to_numpy(y), to_numpy(sample_weight)
         return r2_score(y, predicted, sample_weight=sample_weight)
 
     def _point(self, X, method, known=None):
@@ -197,12 +205,15 @@ class ClassificationMixture(ClassificationTarget, ClassifierMixin):
         """
         if not is_foreign(X):
             return super().score(X, to_numpy(y), to_numpy(sample_weight))
-        predicted, y = self.predict(X), beside(X, y, "y")
+        predicted, y = self.predict(X), self._foreign_target(X, y)
         if not (is_foreign(predicted) and is_foreign(y)):
             arrays = to_numpy(y), to_numpy(predicted)
             return accuracy_score(*arrays, sample_weight=to_numpy(sample_weight))
         weight = check_weights(sample_weight, X)
-        right = namespace(X).astype(predicted == y, weight.dtype)
+        xp = namespace(X)
+        if predicted.dtype != y.dtype:
+            predicted, y = floats(predicted), floats(y)
+        right = xp.astype(predicted == y, weight.dtype)
         return float(weight @ right) / total(weight)
 
     def predict_proba(self, X):

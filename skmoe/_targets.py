@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-from skmoe._foreign_rows import beside, response_beside
+from skmoe._foreign_rows import beside, check_length, codes_of, response_beside
 from skmoe._gaps import gaps
 from skmoe._xp import is_foreign, like, namespace, to_numpy
 
@@ -16,11 +16,7 @@ class RegressionTarget:
 
     def _foreign_target(self, X, y):
         """Return responses beside rows that stay where they are."""
-        y = response_beside(X, y)
-        xp = namespace(y)
-        if not bool(xp.all(xp.isfinite(y))):
-            raise ValueError("Input y contains NaN or infinity.")
-        return y
+        return response_beside(X, y)
 
     def _learn_target(self, y, labelled=None):
         """Learn the shape of a response; fill the places of missing ones."""
@@ -109,13 +105,21 @@ class ClassificationTarget:
 
     def _foreign_target(self, X, y):
         """Return labels beside rows that stay where they are; text stays NumPy's."""
-        response_beside(X, y, np.zeros(1))  # checks the number of rows
-        y = beside(X, y, "y")
+        y = beside(X, y if is_foreign(y) else np.asarray(y), "y")
+        check_length(X, y)
         if not is_foreign(y):
-            return self._check_target(np.asarray(y))
+            return self._check_target(y)
         if len(y.shape) == 2 and y.shape[1] == 1:
             y = y[:, 0]
-        check_classification_targets(to_numpy(namespace(y).unique_values(y)))
+        if len(y.shape) != 1:
+            raise ValueError(
+                "y should be a 1d array, got an array of shape "
+                f"{tuple(y.shape)} instead: give one label for each row."
+            )
+        labels = to_numpy(namespace(y).unique_values(y))
+        if labels.dtype.kind == "f" and np.isnan(labels).any():
+            raise ValueError("Input y contains NaN.")
+        check_classification_targets(labels)
         return y
 
     def _encode_foreign(self, X, y):
@@ -129,23 +133,20 @@ class ClassificationTarget:
         y = self._foreign_target(X, y)
         if not is_foreign(y):
             return like(X, self._encode_target(y).astype(np.int64))
-        codes = response_beside(X, y, self.classes_)
-        xp = namespace(y)
-        known = xp.take(like(y, self.classes_), codes)
-        if bool(xp.any(known != y)):
-            unknown = np.setdiff1d(to_numpy(xp.unique_values(y)), self.classes_)
+        unknown = np.setdiff1d(to_numpy(namespace(y).unique_values(y)), self.classes_)
+        if unknown.size:
             raise ValueError(
                 f"y holds labels that were not seen in fit: {unknown}; "
                 f"known classes are {self.classes_}."
             )
-        return codes
+        return codes_of(y, self.classes_)
 
     def _learn_target(self, y, labelled=None):
         """Learn the classes of the rows of positive weight; return codes."""
         if is_foreign(y):
             self.classes_ = to_numpy(namespace(y).unique_values(y))
             self._check_several()
-            return response_beside(y, y, self.classes_)
+            return codes_of(y, self.classes_)
         some = y if labelled is None else y[labelled]
         self.classes_, codes = np.unique(some, return_inverse=True)
         if labelled is not None:

@@ -12,6 +12,7 @@ from skmoe._arguments import check_finite, resolve_gate
 from skmoe._coding import TableCoder, learn_table, names_columns
 from skmoe._columns import ColumnPlan, check_seen
 from skmoe._foreign_rows import check_rows, check_weights, has_gaps
+from skmoe._gaps import gaps
 from skmoe._placement import anchor_of, fit_obstacle, placed
 from skmoe._seen import check_given, check_known
 from skmoe._sklearn import check_sample_weight
@@ -54,6 +55,10 @@ class FittedRows(NamedTuple):
     y: Any
     weight: Any
     units: Units | None
+
+    def on_host(self):
+        """Return the same rows in NumPy arrays."""
+        return FittedRows(*(to_numpy(array) for array in self[:3]), self.units)
 
 
 @dataclass
@@ -125,10 +130,21 @@ def read_training_rows(model, X, y, sample_weight, groups, offset, trials):
 
 def _anchor(model, X, y, beside):
     """Return an array where the rows are to be worked on, or None for NumPy."""
+    if not is_foreign(X) and model.device is None:
+        return None
     obstacle = fit_obstacle(model, beside)
-    if is_foreign(y) and obstacle is None and _is_float(y) and has_gaps(y):
+    if obstacle is None and sparse.issparse(X):
+        obstacle = "sparse rows are worked on in SciPy"
+    if obstacle is None and _lacks_responses(y):
         obstacle = "rows without a response are worked on in NumPy"
     return anchor_of(model, X, obstacle)
+
+
+def _lacks_responses(y):
+    """Return whether some response is missing."""
+    if not is_foreign(y):
+        return y is not None and bool(gaps(y).any())
+    return namespace(y).isdtype(y.dtype, "real floating") and has_gaps(y)
 
 
 def _read_rows(model, X, y, sample_weight, beside, anchor):
@@ -167,16 +183,14 @@ def _read_rows(model, X, y, sample_weight, beside, anchor):
     return TrainingRows(X, y, weight, keep, labelled, given, units, coder, plan, anchor)
 
 
-def _is_float(array):
-    return namespace(array).isdtype(array.dtype, "real floating")
-
-
 def _read_foreign_rows(model, X, y, sample_weight, anchor):
     """Return rows that stay where they are, or go to the model's device."""
     if model.device is not None:
-        X, y, sample_weight = placed(
-            anchor, X, y if is_foreign(y) else np.asarray(y), sample_weight
-        )
+        (X,) = placed(anchor, X)
+        if is_foreign(y):
+            (y,) = placed(anchor, y)
+        if is_foreign(sample_weight):
+            (sample_weight,) = placed(anchor, sample_weight)
     weight = check_weights(sample_weight, X)
     y = _one_output(model, model._foreign_target(X, y))
     xp, mask = namespace(X), weight > 0
@@ -276,7 +290,7 @@ def check_support(node, X, y, rows):
     numbers = np.flatnonzero(rows.keep)
     if not alone.all():
         row = int(np.flatnonzero(~alone)[0])
-        raise ValueError(f"{note} Got y = {y[row]:g} in row {numbers[row]}.")
+        raise ValueError(f"{note} Got y = {float(y[row]):g} in row {numbers[row]}.")
     if not together.all():
         row = int(np.flatnonzero(~together)[0])
         raise ValueError(
@@ -344,4 +358,4 @@ def rows_to_judge(model, X, y, sample_weight, groups, method, known):
             "this model no longer has the rows that it was fitted to (it was copied or "
             f"unpickled): give them, {method}(X, y)."
         )
-    return FittedRows(*(to_numpy(array) for array in rows[:3]), rows.units)
+    return rows.on_host()

@@ -85,6 +85,8 @@ def to_numpy(array: Any) -> Any:
         array = array.detach()
     if hasattr(array, "cpu"):
         array = array.cpu()
+    if str(getattr(array, "dtype", "")) == "torch.bfloat16":
+        array = array.float()  # a type that NumPy does not have
     try:
         return np.asarray(array)
     except (RuntimeError, TypeError, ValueError):
@@ -105,7 +107,10 @@ def like(X: Any, result: NDArray[Any]) -> Any:
     name = result.dtype.name
     if not (usual or name in xp.__array_namespace_info__().dtypes(device=place)):
         result = result.astype(NARROWER.get(name, name))
-    return xp.asarray(np.ascontiguousarray(result), device=place)
+    result = np.ascontiguousarray(result)
+    if not result.flags.writeable or result.dtype.byteorder == ">":
+        result = result.astype(result.dtype.newbyteorder("="))  # a copy
+    return xp.asarray(result, device=place)
 
 
 def floats(array: Any) -> Any:
@@ -254,7 +259,7 @@ def block_numbers(array: Any) -> int:
     A quarter of the memory that is free there, and at most a gigabyte.
     """
     if not is_on_cuda(array):
-        return DEVICE_NUMBERS // 8
+        return DEVICE_NUMBERS // 32
     return int(min(DEVICE_NUMBERS, free_bytes(array) // 32))
 
 

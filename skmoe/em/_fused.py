@@ -9,6 +9,7 @@ of `skmoe.em._node`; the tests hold the two together.
 """
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,7 @@ class FusedNode:
             self.experts.move(1.0)
             return
         for _ in range(gate_steps - 1):
-            self._gate_pass(resp)
+            self._in_smaller_blocks(lambda: self._gate_pass(resp))
             self.gate.propose()
             self.gate.move(1.0)
         self.e_step(resp)
@@ -146,9 +147,13 @@ class FusedNode:
         resp : array of shape (n_experts, n_samples), default=None
             Responsibilities to use instead of the posterior, for a start.
         """
+        return float(self._in_smaller_blocks(lambda: self._pass(resp)))
+
+    def _in_smaller_blocks(self, work: Callable[[], Any]) -> Any:
+        """Do work over the rows, in smaller blocks where the memory is used up."""
         while True:
             try:
-                return self._pass(resp)
+                return work()
             except Exception as error:
                 if not is_out_of_memory(error) or self.block_rows <= LEAST_ROWS:
                     raise
@@ -208,6 +213,11 @@ class FusedNode:
         The sums of the last pass are gone afterwards.
         """
         resp: Array = empty(self.weight, (self.gate.n_experts, self.n_samples))
+        self._in_smaller_blocks(lambda: self._write_posterior(resp))
+        return resp
+
+    def _write_posterior(self, resp: Array) -> None:
+        """Write the responsibilities at the current parameters."""
         self.experts.reset()
         for rows in row_blocks(self.n_samples, self.block_rows):
             joint = self.experts.log_prob(
@@ -215,7 +225,6 @@ class FusedNode:
             )
             joint += self.gate.log_proba(self.groups[-1].matrix[:, rows])
             resp[:, rows] = posterior(joint)[0]
-        return resp
 
     def _posterior(self, joint: Array) -> tuple[Array, Array]:
         """Return responsibilities and log densities of a block; uses up joint."""

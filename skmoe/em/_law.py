@@ -1,15 +1,24 @@
 """From a fitted node to the predictive law of new rows."""
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skmoe._blocks import blocks_of, row_blocks
-from skmoe._xp import concatenate, is_foreign, namespace
+from skmoe._xp import (
+    concatenate,
+    is_foreign,
+    is_out_of_memory,
+    namespace,
+    release_memory,
+)
 from skmoe.distribution import MixtureDistribution
 from skmoe.em._node import Node, take_columns
+from skmoe.em._sums import LEAST_ROWS
+from skmoe.exceptions import SmallerBlocksWarning
 from skmoe.experts._expanded import ExpandedExpert
 from skmoe.gates._tree import GateTree, log_normalised
 
@@ -67,7 +76,11 @@ def point(node: Node, X: Any, top_k: int | None, name: str) -> Any:
 
     Rows times experts is more than one wants in memory at a time.
     """
-    parts = [_point(law(node, part, top_k), name) for part in _parts(node, X)]
+
+    def evaluate(part: Any, _: Any) -> Any:
+        return _point(law(node, part, top_k), name)
+
+    parts = [by_halves(evaluate, part, None) for part in _parts(node, X)]
     return concatenate(parts)
 
 
@@ -91,12 +104,40 @@ def law_at(node: Node, X: Any, y: Any, top_k: int | None, name: str) -> Any:
     """Return what the law of each row says of its response, such as "log_prob"."""
     if not is_foreign(X):
         return getattr(law(node, X, top_k), name)(y)
+
+    def evaluate(part: Any, own: Any) -> Any:
+        return getattr(law(node, part, top_k), name)(own)
+
     found, start = [], 0
     for part in _parts(node, X):
         stop = start + part.shape[0]
-        found.append(getattr(law(node, part, top_k), name)(y[start:stop, ...]))
+        found.append(by_halves(evaluate, part, y[start:stop, ...]))
         start = stop
     return concatenate(found)
+
+
+def by_halves(evaluate: Callable[[Any, Any], Any], X: Any, y: Any) -> Any:
+    """Evaluate rows, in halves where the memory of a device is used up."""
+    try:
+        return evaluate(X, y)
+    except Exception as error:
+        if not is_out_of_memory(error) or X.shape[0] <= LEAST_ROWS:
+            raise
+    # Outside of the handler: its traceback would hold the arrays.
+    release_memory(X)
+    middle = X.shape[0] // 2
+    warnings.warn(
+        f"the memory of the device was used up: going on with {middle} rows at a time.",
+        SmallerBlocksWarning,
+        stacklevel=2,
+    )
+    halves = [slice(0, middle), slice(middle, X.shape[0])]
+    return concatenate(
+        [
+            by_halves(evaluate, X[rows, ...], None if y is None else y[rows, ...])
+            for rows in halves
+        ]
+    )
 
 
 def _as_array(values: Any) -> Any:

@@ -149,7 +149,8 @@ class PooledLaw:
         ValueError
             If the number of rows or of outputs is another one.
         """
-        y = y if is_foreign(y) else np.asarray(y)
+        if not is_foreign(self.log_gate):
+            y = np.asarray(to_numpy(y))
         expected = (len(self),) if self._categorical else tuple(self.mean.shape)
         if tuple(y.shape) != expected:
             raise ValueError(

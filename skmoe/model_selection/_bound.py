@@ -69,7 +69,7 @@ def single_fit(estimator, rows, largest, n_starts):
         If there are fewer rows than the largest number of experts.
     """
     model = rows.fit(clone(estimator).set_params(n_experts=1))
-    n_rows = model._training_rows.weight.size
+    n_rows = model._training_rows.weight.shape[0]
     if largest > n_rows:
         raise ValueError(
             f"n_samples={n_rows} (rows of positive weight) is fewer than the largest "
@@ -112,7 +112,8 @@ class BoundMixture:
 
     def __init__(self, model):
         self.model = model
-        X, y, weight, self.units = model._training_rows
+        self.fitted_rows = model._training_rows.on_host()
+        X, y, weight, self.units = self.fitted_rows
         self.rows = (X, y, weight, model._n_classes())
         self.node = copy.copy(model.node_)
         self.node.units = self.units
@@ -145,7 +146,7 @@ class BoundMixture:
     def evidence(self, node=None):
         """Return what a node says of its size; None: the mixture's own."""
         node = self.node if node is None else node
-        return Evidence.at(node, self.model._training_rows)
+        return Evidence.at(node, self.fitted_rows)
 
     def log_prob(self, node):
         """Return the log density of each row under a node, (n_rows,)."""
