@@ -1,5 +1,7 @@
 """Which columns of the engine's matrix each part of a mixture sees, and how."""
 
+from numbers import Integral
+
 import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
@@ -91,11 +93,12 @@ def lay_out(plan, parts, resolve):
     taken = {atom[1] for some in known for atom in some.values() if atom[0] != "given"}
     _check_columns(plan, taken)
     seen, every = [], range(plan.n_features)
-    for (_, expert), cols, some in zip(experts, columns, known, strict=True):
+    for (name, expert), cols, some in zip(experts, columns, known, strict=True):
         own = {atom[1] for atom in some.values() if atom[0] != "given"}
         cols = [j for j in (every if cols is None else cols) if j not in own]
         if some:
             expert.known = tuple(some)
+        _check_codes(plan, expert, cols, f"expert {name!r}")
         seen.append(plan.seen(cols, _way(expert), tuple(some.values())))
     left, gate_seen = [j for j in every if j not in taken], []
     for gate, cols in zip(gates, gate_columns, strict=True):
@@ -104,8 +107,53 @@ def lay_out(plan, parts, resolve):
                 "no column of X is left for the gate: all are offsets, exposures or "
                 "numbers of trials. Use gate=ConstantGate(), or name gate_features."
             )
-        gate_seen.append(plan.seen(left if cols is None else cols, _gate_way(gate)))
+        cols = left if cols is None else cols
+        _check_codes(plan, gate, cols, "the gate")
+        gate_seen.append(plan.seen(cols, _gate_way(gate)))
     return seen, gate_seen
+
+
+def _check_codes(plan, part, columns, owner):
+    """Raise a ValueError if ``module__categories`` does not fit a table's categories.
+
+    A table without columns of categories may hold codes as plain numbers.
+
+    Parameters
+    ----------
+    plan : ColumnPlan
+    part : Expert or Gate
+    columns : list of int
+        What it sees, in this order.
+    owner : str
+        What to call it.
+    """
+    if not (plan.categories and getattr(part, "reads_codes", False)):
+        return
+    named = part.get_params(deep=False)["module__categories"]
+    try:
+        named = dict(named)
+    except (TypeError, ValueError):
+        return  # the module says what it takes
+    counts = {
+        place: len(plan.categories[j])
+        for place, j in enumerate(columns)
+        if j in plan.categories
+    }
+    for place, j in enumerate(columns):
+        own, count = counts.get(place), named.get(place)
+        if own is None and place in named:
+            fault = "is not categorical, but module__categories names it"
+        elif own is not None and place not in named:
+            fault = f"has {own} categories, and module__categories does not name it"
+        elif own is not None and isinstance(count, Integral) and count < own:
+            fault = f"has {own} categories, and module__categories says {count}"
+        else:
+            continue
+        raise ValueError(
+            f"{owner}: column {plan.name_of(j)!r} of X {fault}. Of the columns that it "
+            f"sees, counted from 0, write module__categories={counts}, or say with "
+            "categorical_features what is categorical."
+        )
 
 
 def _known(name, expert, resolve, given):

@@ -161,7 +161,7 @@ class TorchPart(BaseEstimator):
         least, most, steps = 1, 20, 20
         if alone:
             least, most, steps = 20, 500, 4000
-        elif not self._state.moments:
+        elif not self._state.trained:
             # From untrained weights EM would see a plateau where there is a slow start.
             most, steps = 10 * most, 10 * steps
         epochs = -(-steps // -(-n_rows // self.batch_size))
@@ -232,7 +232,7 @@ class TorchPart(BaseEstimator):
             )
 
     def continue_from(self, other):
-        """Take over a fitted part's weights at the next `prepare`, if they fit.
+        """Take over a fitted part's weights at the next `prepare`; warn if in vain.
 
         Parameters
         ----------
@@ -244,14 +244,8 @@ class TorchPart(BaseEstimator):
     def _adopt(self):
         """Go on from the part that `continue_from` named."""
         other, self._previous = self._previous, None
-        if other is None or other._kind != self._kind:
-            return
-        same = all(
-            np.array_equal(getattr(other._scale, name), getattr(self._scale, name))
-            for name in ("center", "scale")
-        )
-        if same and other._head.key == self._head.key:
-            self._state = other._state.to(self._rows.device)
+        if other is not None:
+            self._state = self._torch("_warm").taken_over(self, other)
 
     # -- training and evaluation ---------------------------------------------------
 

@@ -1,6 +1,7 @@
 """Long fits: what Ctrl-C leaves, and the file that a fit goes on from."""
 
-from skmoe.em._checkpoint import Checkpoint, Progress, check_served, fingerprint
+from skmoe.em._checkpoint import Checkpoint, Progress, check_served
+from skmoe.em._fingerprint import fingerprint
 
 __all__ = ["WatchedFit", "continue_parts"]
 

@@ -1,5 +1,6 @@
 """Long fits: checkpoints, SIGKILL, Ctrl-C."""
 
+import copy
 import os
 import random
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +17,17 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
 from skmoe import MixtureOfExpertsClassifier, MixtureOfExpertsRegressor
-from skmoe.em._checkpoint import Checkpoint, Reached, fingerprint
+from skmoe.em._checkpoint import Checkpoint, Reached
+from skmoe.em._fingerprint import fingerprint
 from skmoe.experts import LinearExpert, TorchExpert
 from skmoe.gates import GaussianGate, TorchGate
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("safetensors")
+from torch import nn  # noqa: E402
+
+from skmoe.nn import MLP  # noqa: E402
+
+safetensors = pytest.importorskip("safetensors")
 
 ROOT = Path(__file__).parents[1]
 
@@ -256,6 +263,73 @@ def test_fingerprint_is_the_same_in_each_process(rows):
     assert "0x" not in repr(mark)
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (partial(MLP, hidden=4), partial(MLP, hidden=8)),
+        (partial(MLP, 2), partial(MLP, 3)),
+        (nn.Linear(2, 1), nn.Linear(2, 1)),  # other weights
+        (nn.Linear(2, 1), nn.Linear(2, 1, bias=False)),
+        (nn.Sequential(MLP(2, 1), nn.Tanh()), nn.Sequential(MLP(2, 1), nn.GELU())),
+    ],
+)
+@pytest.mark.parametrize("listed", [False, True])
+def test_fingerprint_tells_modules_apart(rows, one, other, listed):
+    def mark(module):
+        expert = TorchExpert(copy.deepcopy(module))
+        experts = [expert] * 2 if listed else expert
+        return fingerprint(regressor().set_params(experts=experts), *rows)
+
+    assert mark(one) == mark(one)
+    assert mark(one) != mark(other)
+
+
+def test_tensors_of_another_module(rows):
+    one, other = (
+        TorchExpert(module__hidden=hidden, n_epochs=1).fit(*rows) for hidden in (4, 5)
+    )
+    with pytest.raises(ValueError, match=r"to another fit: .*param\..* Give an"):
+        one.restore_checkpoint(other.checkpoint_state())
+    missing = one.checkpoint_state()
+    del missing["shape"]
+    with pytest.raises(ValueError, match=r"other tensors \['shape'\]"):
+        one.restore_checkpoint(missing)
+    one.restore_checkpoint(one.checkpoint_state())
+
+
+@pytest.mark.filterwarnings("ignore:EM did not converge")
+def test_replay_below_an_earlier_pass(rows, tmp_path):
+    """Another machine finds the best pass again a little lower, and no better one."""
+    path = tmp_path / "a"
+    model = interrupted(regressor(checkpoint=path, max_iter=4), rows, 3)
+    with safetensors.safe_open(path, framework="pt") as file:
+        checkpoint = Checkpoint(path, file.metadata()["fingerprint"])
+    reached = checkpoint.load()
+    reached.trace[1], reached.best = 1e6, []
+    checkpoint.save(reached)
+    model.set_callbacks(Interrupt(-1)).fit(*rows)
+    assert model.objective_trace_[1] == 1e6
+    now = reached.now[1]["param." + next(iter(model.experts_[0]._state.params))]
+    assert torch.equal(next(iter(model.experts_[0]._state.params.values())), now)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("", r"must be the path of a file, got '', a folder or nothing"),
+        (".", r"must be the path of a file, got '.*', a folder or nothing; add a file"),
+        ("none/a", r"there is no folder '.*none'. Make it, or give another path"),
+        ("file/a", r"there is no folder '.*file'. Make it, or give another path"),
+    ],
+)
+def test_paths_are_checked_before_the_first_pass(rows, tmp_path, path, message):
+    (tmp_path / "file").write_text("")
+    path = str(tmp_path / path) if path else path
+    model = regressor(checkpoint=path).set_callbacks(Interrupt(1))
+    with pytest.raises(ValueError, match=message):
+        model.fit(*rows)
+
+
 def test_a_write_that_fails_leaves_the_last_file(tmp_path, monkeypatch):
     path = tmp_path / "a"
     checkpoint = Checkpoint(path, "mark")
@@ -300,6 +374,27 @@ def test_interrupt_keeps_the_best_pass_with_warm_start(rows, algorithm):
     reached = model.log_likelihood(X, y) + model.node_.penalty
     assert_allclose(reached, model.objective_trace_.max(), rtol=1e-5)
     assert "_progress" not in vars(model)
+
+
+@pytest.mark.filterwarnings("ignore:EM did not converge")
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_interrupted_trace_has_each_pass_once(rows, tmp_path, checkpoint):
+    options = {"algorithm": "em+gradient", "warm_start": True}
+    whole = regressor(**options).fit(*rows).objective_trace_
+    path = tmp_path / "a" if checkpoint else None
+    model = interrupted(regressor(**options, checkpoint=path), rows, 14)
+    assert_array_equal(model.objective_trace_, whole[:13])
+    if checkpoint:  # and once more, after going on
+        model = interrupted(regressor(**options, checkpoint=path), rows, 3)
+        assert_array_equal(model.objective_trace_, whole[:15])
+
+
+def test_interrupted_trace_is_that_of_one_start(rows):
+    model = regressor(warm_start=True, n_init=4, max_iter=10, tol=1e-12)
+    interrupted(model, rows, 12)  # in the second pass of the second start
+    assert model.n_iter_ in (2, 10)
+    reached = model.log_likelihood(*rows) + model.node_.penalty
+    assert_allclose(reached, model.objective_trace_.max(), rtol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:EM did not converge")

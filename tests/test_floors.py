@@ -27,8 +27,8 @@ FLOORS = {
         "law._roots law._outline law._landscape law._heights law._regions "
         "law._crps law distribution",
         "nn._arguments nn._embeddings nn._columns nn._attention nn._mlp nn._cnn "
-        "nn._transformer nn._vit nn._state nn._heads nn._rows nn._stack "
-        "nn._optimiser nn._train nn._joint nn _torch_part",
+        "nn._transformer nn._vit nn._state nn._warm nn._heads nn._rows "
+        "nn._stack nn._optimiser nn._train nn._joint nn _torch_part",
     ],
     2: [
         "gates._constant gates._missing gates._covariance gates._softmax_kernel "
@@ -53,8 +53,8 @@ FLOORS = {
         "em._accelerate em._densities em._node em._node_problem em._balance "
         "em._units em._information em._sums em._device_step em._fused em._paths "
         "em._loop em._search em._gradient em._build em._checkpoint "
-        "em._start_data em._law em._ridge em._stack em._tend em._fit em._grow "
-        "em._merge em._neighbours em",
+        "em._fingerprint em._start_data em._law em._ridge em._stack em._tend "
+        "em._fit em._grow em._merge em._neighbours em",
     ],
     4: [
         "_wording _foreign_rows _placement _columns _arguments _coding _seen "

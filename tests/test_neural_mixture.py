@@ -200,6 +200,44 @@ def test_categories_of_a_frame_come_as_codes(rows):
 
 
 @pytest.mark.filterwarnings("ignore:EM did not converge")
+def test_categories_that_do_not_fit_the_frame(rows):
+    X, y = rows
+    letter = pd.Categorical(np.array(["a", "b", "c"])[(np.arange(400) * 7) % 3])
+    frame = pd.DataFrame({"num": X[:, 0], "v": X[:, 1], "kind": letter})
+
+    def fit(named, gate=None):
+        neural = TorchExpert(module__categories=named, module__hidden=4)
+        # Places count in what a part sees.
+        experts = [("net", neural, ["kind", "num"]), ("line", LinearExpert())]
+        return short(experts, gate=gate).fit(frame, y)
+
+    advice = r"counted from 0, write module__categories=\{0: 3\}"
+    for named, fault in (
+        ({1: 3}, "'kind' of X has 3 categories, and module__categories does not name"),
+        ({0: 3, 1: 3}, "'num' of X is not categorical, but module__categories names"),
+        ([(0, 2)], "'kind' of X has 3 categories, and module__categories says 2"),
+    ):
+        with pytest.raises(ValueError, match=f"expert 'net': column {fault}.*{advice}"):
+            fit(named)
+    with pytest.raises(ValueError, match=r"the gate: column 'num' .*=\{2: 3\}"):
+        fit({0: 3}, TorchGate(module__categories={0: 3}))
+    with pytest.raises(ExpertError, match=r"categories must be \{column"):
+        fit(7)
+    assert np.isfinite(fit({0: 4}).predict(frame)).all()
+    # Codes in a table without columns of categories are numbers that are named.
+    codes = np.c_[letter.codes, X]
+    plain = short(TorchExpert(module__categories={0: 3}, module__hidden=4))
+    assert np.isfinite(plain.fit(codes, y).predict(codes)).all()
+
+
+def test_networks_of_other_sizes_start_apart(rows):
+    sizes = [(f"h{h}", TorchExpert(module__hidden=h, lr=0.01)) for h in (16, 20)]
+    model = MixtureOfExpertsRegressor(sizes, random_state=0).fit(*rows)
+    assert "together" not in model.search_.names
+    assert model.score(*rows) > 0.9
+
+
+@pytest.mark.filterwarnings("ignore:EM did not converge")
 def test_shared_dispersion(rows):
     model = short(shared_dispersion=True).fit(*rows)
     spread = [expert.dispersion for expert in model.experts_]

@@ -134,7 +134,8 @@ def free_experts(node: Node) -> list[int]:
 def differ(node: Node) -> bool:
     """Return whether no two experts that learn are of one kind on the same columns.
 
-    Alike experts that start from the same rows would stay alike for ever.
+    Alike experts that start from the same rows would stay alike for ever. Networks
+    count as one kind whatever their sizes: any of them can learn what another can.
     """
     seen = [
         (*_settings(node.experts[k][1]), repr(node.columns[k]))
@@ -145,6 +146,8 @@ def differ(node: Node) -> bool:
 
 def _settings(expert: Any) -> tuple[type, str]:
     """Return what tells kinds of experts apart; seeds do not."""
+    if hasattr(expert, "m_step_together"):
+        return type(expert), ""
     plain = clone(expert)
     for name in plain.get_params():
         if name.endswith("random_state"):

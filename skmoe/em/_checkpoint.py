@@ -1,7 +1,6 @@
 """What a running fit has reached: kept for Ctrl-C, and written to a file."""
 
 import copy
-import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -12,18 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skmoe._xp import is_foreign, like, to_numpy
+from skmoe._xp import like, to_numpy
 from skmoe.em._build import settle
 from skmoe.em._monitor import Monitor
 from skmoe.em._search import Run, SearchReport
 
-__all__ = ["Checkpoint", "Progress", "Reached", "check_served", "fingerprint"]
+__all__ = ["Checkpoint", "Progress", "Reached", "check_served"]
 
 Hook = Callable[[Run, float], bool]
 FORMAT = "skmoe checkpoint 1"
-SAMPLED = 4096
-# Settings that may change between a fit and the one that goes on with it.
-FREE = ("checkpoint", "max_iter", "n_jobs", "verbose", "warm_start")
 
 
 @dataclass
@@ -53,9 +49,14 @@ class Reached:
 
     def run(self, problem: Any) -> Run:
         """Return the run, ready to find its last pass again and go on."""
-        run = Run(self.start, -np.inf, _unpacked(problem, self.now), np.zeros(0))
-        run.before = self._hand_over(_unpacked(problem, self.best))
+        now, trace = _unpacked(problem, self.now), self.trace.tolist()
+        run = Run(self.start, -np.inf, now, np.zeros(0), trace)
+        run.before = self._hand_over(self.best_of(problem))
         return run
+
+    def best_of(self, problem: Any) -> Any:
+        """Return the state of the best pass."""
+        return _unpacked(problem, self.best or self.now)
 
     def _hand_over(self, best: Any) -> Callable[[Monitor], None]:
         passes = self.trace[:-1].tolist()
@@ -78,10 +79,26 @@ class Checkpoint:
     path : path-like
     mark : str
         `fingerprint` of settings and data.
+
+    Raises
+    ------
+    ValueError
+        If no file can be at this path.
     """
 
     def __init__(self, path: Any, mark: str) -> None:
         self.path, self.mark = Path(path), mark
+        # A fit may take hours to its first pass, which would be lost.
+        if not os.fspath(path) or self.path.is_dir():
+            raise ValueError(
+                f"checkpoint must be the path of a file, got {os.fspath(path)!r}, a "
+                "folder or nothing; add a file name, such as 'fit.safetensors'."
+            )
+        if not self.path.parent.is_dir():
+            raise ValueError(
+                f"checkpoint={str(self.path)!r}: there is no folder "
+                f"{str(self.path.parent)!r}. Make it, or give another path."
+            )
 
     def load(self) -> Reached | None:
         """Return what the file holds, or None where there is none.
@@ -194,6 +211,9 @@ class Progress:
         self.best = -np.inf
         self.trace: list[float] = []
         self.earlier: list[float] = []
+        # Runs of the problem and their traces, by the runs' ids.
+        self.runs: dict[int, tuple[Run, list[float]]] = {}
+        self.best_run: Any = None
         self.keep: Any = None  # what takes a node into the estimator
         self.loaded = None if checkpoint is None else checkpoint.load()
 
@@ -203,7 +223,13 @@ class Progress:
         if self.checkpoint is None and not self.keeps:
             return inner
 
+        watched = None
+
         def watch(run: Run, objective: float) -> bool:
+            nonlocal watched
+            if run is not watched:
+                watched = run
+                self._begin(problem, run)
             self._note(problem, node, run, objective)
             return inner is not None and inner(run, objective)
 
@@ -214,14 +240,11 @@ class Progress:
         if self.loaded is None or self.loaded.phase != phase:
             return None
         loaded, self.loaded = self.loaded, None
-        self.problem, self.trace = problem, loaded.trace[:-1].tolist()
-        self.earlier = loaded.earlier.tolist()
+        self.problem, self.earlier = problem, loaded.earlier.tolist()
         run = loaded.run(problem)
-        if self.trace:
-            self.best, self.best_state = (
-                max(self.trace),
-                _unpacked(problem, loaded.best),
-            )
+        self.runs, self.best_run = {id(run): (run, [])}, run
+        if run.trace[:-1]:
+            self.best, self.best_state = max(run.trace[:-1]), loaded.best_of(problem)
         return run
 
     def skipped(self, problem: Any) -> list[Run]:
@@ -234,16 +257,23 @@ class Progress:
         run.n_passes, run.history, run.converged = len(trace), list(trace), True
         return [run]
 
-    def _note(self, problem: Any, node: Any, run: Run, objective: float) -> None:
+    def _begin(self, problem: Any, run: Run) -> None:
+        """Prepare for the passes of a run: a new one, or one that goes on."""
         if problem is not self.problem:
-            if self.phase_of(problem) == "gradient":
-                self.earlier = self.trace
-            self.problem, self.trace, self.best = problem, [], -np.inf
-        self.node, self.start = node, run.name
+            phases = self.phase_of(self.problem), self.phase_of(problem)
+            goes_on = phases == ("em", "gradient") and self.best_run is not None
+            self.earlier = self.runs[id(self.best_run)][1] if goes_on else []
+            self.problem, self.best, self.runs = problem, -np.inf, {}
+        # The first pass of a run that goes on only finds the place again.
+        self.trace = run.trace[:-1] if id(run) in self.runs else []
+        self.runs[id(run)] = (run, self.trace)
+
+    def _note(self, problem: Any, node: Any, run: Run, objective: float) -> None:
+        self.node = node
         self.trace.append(objective)
         state = problem.state()
         if objective >= self.best:
-            self.best, self.best_state = objective, state
+            self.best, self.best_state, self.best_run = objective, state, run
         if self.checkpoint is not None:
             self.checkpoint.save(
                 Reached(
@@ -263,11 +293,13 @@ class Progress:
 
     def rescue(self) -> bool:
         """Keep the best pass of an interrupted fit; False where there is none."""
-        if not self.keeps or self.node is None or self.keep is None:
+        if not self.keeps or self.keep is None or id(self.best_run) not in self.runs:
             return False
         settle(self.problem, self.node, self.best_state)
-        run = Run(self.start, self.best, self.best_state, self.problem.mass)
-        run.trace = run.history = self.earlier + self.trace
+        best, trace = self.runs[id(self.best_run)]
+        run = Run(best.name, self.best, self.best_state, self.problem.mass)
+        # As in a run that goes on, the first pass of gradient training is EM's last.
+        run.trace = run.history = self.earlier + trace[1 if self.earlier else 0 :]
         run.n_passes, run.stopped = len(run.trace), True
         self.keep(self.node, SearchReport.from_runs([run], []), run)
         return True
@@ -291,9 +323,7 @@ def _packed(state: list[Any]) -> list[dict[str, Any]]:
 
 
 def _unpacked(problem: Any, packed: list[dict[str, Any]]) -> Any:
-    """Return a state of a problem from what `_packed` returned; None for []."""
-    if not packed:
-        return None
+    """Return a state of a problem from what `_packed` returned."""
     state: list[Any] = []
     for kept, tensors in zip(problem.state(), packed, strict=True):
         if "parameters" in tensors and not hasattr(kept, "restore_checkpoint"):
@@ -335,29 +365,3 @@ def check_served(node: Any, algorithm: str, n_init: int | None) -> None:
             "checkpoint serves a single start of algorithm 'em', 'cem', 'gradient' or "
             f"'em+gradient', got algorithm={algorithm!r} and n_init={n_init!r}."
         )
-
-
-def fingerprint(model: Any, *arrays: Any) -> str:
-    """Return a hash of a model's settings, and of shapes and some rows of arrays."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.get_params(deep=True).items()):
-        if name not in FREE and not name.endswith("random_state"):
-            digest.update(f"{name}={_word(value)};".encode())
-    for array in arrays:
-        step = max(1, array.shape[0] // SAMPLED)
-        some = np.ascontiguousarray(to_numpy(array[::step, ...]))
-        digest.update(f"{tuple(array.shape)} {is_foreign(array)}".encode())
-        digest.update(some.tobytes())
-    return digest.hexdigest()
-
-
-def _word(value: Any) -> str:
-    """Return a value in words that are the same in each process."""
-    if isinstance(value, type) or callable(value):
-        kind = value if hasattr(value, "__qualname__") else type(value)
-        return f"{kind.__module__}.{kind.__qualname__}"
-    if hasattr(value, "get_params"):
-        return type(value).__qualname__
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(_word(item) for item in value)}]"
-    return repr(value)

@@ -52,6 +52,8 @@ class Float32Net(MetaEstimatorMixin, BaseEstimator):
     estimator_ : fitted net
     classes_ : array of shape (n_classes,)
         One code for each output of a classifier's module, seen in y or not.
+    seed_ : int
+        What torch's generator starts from in fit and in predictions.
     """
 
     def __init__(self, estimator, random_state=None):
@@ -87,27 +89,42 @@ class Float32Net(MetaEstimatorMixin, BaseEstimator):
 
         if not self.warm_start or not hasattr(self, "estimator_"):
             self.estimator_ = clone(self.estimator)
-        X = _float32(X)
-        # A column: against a vector the usual loss would broadcast.
-        y = y.astype(np.int64) if _classifies(self) else _float32(y).reshape(len(y), -1)
-        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
-        with seeded(seed, self.estimator.device):
-            self.estimator_.fit(X, y)
+        X, draws = _float32(X), check_random_state(self.random_state)
+        self.seed_ = draws.randint(np.iinfo(np.int32).max)
+        with seeded(self.seed_, self.estimator.device):
+            self.estimator_.fit(X, self._target(y))
         if _classifies(self):
-            self.classes_ = np.arange(self.estimator_.predict_proba(X[:1]).shape[1])
+            self.classes_ = np.arange(self.predict_proba(X[:1]).shape[1])
         return self
+
+    def _target(self, y):
+        """Return responses of the type and shape that the net's loss takes."""
+        if not _classifies(self):
+            # A column: against a vector the usual loss would broadcast.
+            return _float32(y).reshape(len(y), -1)
+        kinds = {kind.__name__ for kind in type(self.estimator).__mro__}
+        # A net of one logit compares it with 0 or 1.
+        binary = "NeuralNetBinaryClassifier" in kinds
+        return _float32(y) if binary else y.astype(np.int64)
+
+    def _predicted(self, method, X):
+        """Return what the net says of rows; its loader draws from torch's generator."""
+        from skmoe.nn._state import seeded
+
+        with seeded(self.seed_, self.estimator.device):
+            return getattr(self.estimator_, method)(_float32(X))
 
     def predict(self, X):
         """Return predictions as float64, or codes of classes."""
         if _classifies(self):
-            return self.estimator_.predict_proba(_float32(X)).argmax(axis=1)
-        predicted = self.estimator_.predict(_float32(X)).astype(float)
+            return self._predicted("predict_proba", X).argmax(axis=1)
+        predicted = self._predicted("predict", X).astype(float)
         return predicted[:, 0] if predicted.shape[1:] == (1,) else predicted
 
     @available_if(_classifies)
     def predict_proba(self, X):
         """Return probabilities of shape (n_samples, n_classes), as float64."""
-        proba = self.estimator_.predict_proba(_float32(X)).astype(float)
+        proba = self._predicted("predict_proba", X).astype(float)
         return proba / proba.sum(axis=1, keepdims=True)
 
 

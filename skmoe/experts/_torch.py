@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from skmoe._sklearn import check_sample_weight
 from skmoe._torch_part import TorchPart
-from skmoe._xp import is_foreign, to_numpy
+from skmoe._xp import is_foreign, like, to_numpy
 from skmoe.exceptions import ExpertError
 from skmoe.experts._torch_head import HeadNumbers
 
@@ -166,6 +166,8 @@ class TorchExpert(HeadNumbers, TorchPart):
         ------
         ExpertError
             If the loss is not finite, also at half the learning rate.
+        ValueError
+            If X or y cannot be worked on, or y holds what the head says cannot occur.
         """
         X, y = self._checked(X, y)
         weight = check_sample_weight(to_numpy(sample_weight), X)
@@ -174,6 +176,8 @@ class TorchExpert(HeadNumbers, TorchPart):
         if self.head == "categorical" or (self.head == "auto" and words):
             self.classes_, y = np.unique(to_numpy(y), return_inverse=True)
             n_classes = self.classes_.size
+        if self.head == "poisson":
+            self._check_support(y, weight, every=True)
         self.prepare(X, y, weight, n_classes)
         try:
             self._train([self], X, y, weight[None, :], alone=True)
@@ -188,12 +192,14 @@ class TorchExpert(HeadNumbers, TorchPart):
         params = self._params_alone(X)
         if not _classifies(self):
             return params
-        return self.classes_[to_numpy(params).argmax(axis=1)]
+        labels = self.classes_[to_numpy(params).argmax(axis=1)]
+        # There are no tensors of words.
+        return like(X, labels) if labels.dtype.kind in "biuf" else labels
 
     @available_if(_classifies)
     def predict_proba(self, X):
         """Return class probabilities of shape (n_samples, n_classes)."""
-        return np.exp(to_numpy(self._params_alone(X)))
+        return like(X, np.exp(to_numpy(self._params_alone(X))))
 
     def score(self, X, y, sample_weight=None):
         """Return the coefficient of determination, or the accuracy."""
@@ -203,13 +209,21 @@ class TorchExpert(HeadNumbers, TorchPart):
 
     def _params_alone(self, X):
         check_is_fitted(self)
+        return self.predict_params(self._checked_rows(X))
+
+    def _checked_rows(self, X):
+        """Validate rows to predict at."""
         if not is_foreign(X):
-            X = validate_data(self, X, dtype="numeric", reset=False)
-        return self.predict_params(X)
+            return validate_data(self, X, dtype="numeric", reset=False)
+        self._torch("_rows").check_matrix(X, "TorchExpert", self.n_features_in_)
+        return X
 
     def _checked(self, X, y):
         """Validate training data; tensors stay where they are."""
         if is_foreign(X):
+            rows, y = self._torch("_rows"), y if is_foreign(y) else np.asarray(y)
+            rows.check_matrix(X, "TorchExpert")
+            rows.check_response(X, y, "TorchExpert")
             self.n_features_in_ = X.shape[1]
             return X, y
         y = to_numpy(y)
@@ -235,12 +249,15 @@ class TorchExpert(HeadNumbers, TorchPart):
             If ``module`` makes no nn.Module.
         ValueError
             If a parameter is not as described, the device does not exist, tensors are
-            on two devices or X holds integers, or the module returns a wrong shape.
+            on two devices or X holds integers, no response can occur, or the module
+            returns a wrong shape.
         """
         heads, rows = self._torch("_heads"), self._torch("_rows")
         self._check_parameters()
         self._check_prior()
         rows.check_rows(X, "TorchExpert", y=y, weight=weight)
+        if self.head == "poisson":
+            self._check_support(y, weight, every=False)
         self._n_classes = n_classes
         name, self._alone = self._head_name(), False
         torch = import_module("torch")
@@ -311,6 +328,7 @@ class TorchExpert(HeadNumbers, TorchPart):
     def log_prob(self, X, y):
         """Return the log density of each row in nats, of shape (n_samples,)."""
         rows = self._torch("_rows")
+        X = self._checked_rows(X) if self._alone else X
         if self._knows(X, y):
             # A copy, which may be written to.
             return rows.returned(X, self._seen[2].clone())
@@ -329,6 +347,9 @@ class TorchExpert(HeadNumbers, TorchPart):
 
         The E-step that follows asks for them.
         """
+        if self.head == "poisson":
+            # Rows that cannot occur have a density of 0 whatever the weights are.
+            weights = weights * like(weights, self.supports(X, y).astype(float))
         raw = self._train_on(parts, X, y, weights, names, alone=alone)
         for part, own in zip(parts, raw, strict=True):
             part._seen = (X, y, part._density(own.double(), y))

@@ -105,12 +105,22 @@ class HeadNumbers:
     def supports(self, X, y):
         """Return which responses can occur, a mask of shape (n_samples,)."""
         if self.head != "poisson":
-            return np.ones(len(y), dtype=bool)
-        y = np.asarray(to_numpy(y))
-        return (y >= 0) & np.isfinite(y)
+            return np.ones(y.shape[0], dtype=bool)
+        y = np.reshape(to_numpy(y), (y.shape[0], -1))
+        return ((y >= 0) & np.isfinite(y)).all(axis=1)
+
+    def _check_support(self, y, weight, *, every):
+        """Raise a ValueError unless some response can occur, or every one."""
+        some, can = to_numpy(weight) > 0, self.supports(None, y)
+        bad = np.flatnonzero(some & ~can)
+        if every and bad.size:
+            value = np.min(to_numpy(y)[bad[0]])
+            raise ValueError(f"{self.support_note} Got y = {value:g} in row {bad[0]}.")
+        if not (some & can).any():
+            raise ValueError(f"{self.support_note} No row of positive weight has one.")
 
     def start_target(self, X, y):
         """Return y on the scale of the module's outputs, (n_samples, n_outputs)."""
         y = to_numpy(y)
-        y = np.log1p(y) if self.head == "poisson" else y
+        y = np.log1p(np.maximum(y, 0.0)) if self.head == "poisson" else y
         return y.reshape(y.shape[0], -1)

@@ -33,6 +33,8 @@ VARIANCE_FLOOR = 1e-10
 # Degrees of freedom lie between these, as in RobustLinearExpert.
 LEAST_DF, MOST_DF, FIRST_DF = 0.5, 200.0, 10.0
 SHAPE_STEPS = 3
+# A deviation below this share of the largest number is rounding, as in a `Design`.
+LEAST_SPREAD = 1e-13
 
 
 class Head:
@@ -232,13 +234,16 @@ class PoissonHead(Head):
         self.log_mean = log_mean
 
     def code(self, y: Tensor) -> Tensor:
-        """Return the counts."""
-        return y
+        """Return the counts as float64, of shape (n_rows,)."""
+        return y.reshape(y.shape[0]).double()
 
     def log_prob(self, y: Tensor, raw: Tensor, shape: Tensor) -> Tensor:
-        """Return log probabilities of counts, (K, n_rows)."""
+        """Return log probabilities of counts, (K, n_rows); -inf where y < 0."""
+        inside = (y >= 0) & torch.isfinite(y)
+        count = torch.where(inside, y, 0.0)
         log_rate = raw[..., 0] + self.log_mean
-        return y * log_rate - torch.exp(log_rate) - torch.lgamma(y + 1.0)
+        log_prob = count * log_rate - torch.exp(log_rate) - torch.lgamma(count + 1.0)
+        return torch.where(inside, log_prob, -torch.inf)
 
     def params(self, raw: Tensor) -> Tensor:
         """Return the expected counts."""
@@ -290,8 +295,9 @@ def number_scale(y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     center = (share * y).sum(dim=0)
     variance = (share * (y - center).square()).sum(dim=0)
     size = (share * y.square()).sum(dim=0)
-    rounding = torch.where(size > 0, torch.finfo(torch.float64).eps * size, 1.0)
-    return center, torch.where(variance > rounding, variance, rounding).sqrt()
+    unit = torch.where(size > 0, torch.finfo(torch.float64).eps * size, 1.0)
+    varies = variance.sqrt() > LEAST_SPREAD * y.abs().amax(dim=0)
+    return center, torch.where(varies, variance, unit).sqrt()
 
 
 def make_head(
@@ -319,9 +325,11 @@ def make_head(
             "one mixture for each output, or use head='gaussian'."
         )
     if name == "poisson":
-        mean = float((weight / weight.sum()) @ y.reshape(-1))
+        counts = y.reshape(-1)
+        inside = (counts >= 0) & torch.isfinite(counts)
+        mean = float(weight[inside] @ counts[inside] / weight[inside].sum())
         return PoissonHead(math.log(max(mean, 1e-10)))
     center, scale = (part.cpu() for part in number_scale(y, weight))
-    rows, fraction = prior or (0.0, 0.0)
+    rows, fraction = (0.0, 0.0) if prior is None else prior
     kind = GaussianHead if name == "gaussian" else StudentHead
     return kind(center, scale, (float(rows), float(fraction)), y.ndim == 1)

@@ -10,7 +10,7 @@ from skmoe.nn._heads import Head
 from skmoe.nn._optimiser import Optimiser, Settings
 from skmoe.nn._stack import Stack
 from skmoe.nn._state import PartState, seeded
-from skmoe.nn._train import Diverged, persistently
+from skmoe.nn._train import Diverged, evaluate, persistently
 
 __all__ = ["Group", "train_mixture"]
 
@@ -113,6 +113,7 @@ class _Joint:
         self.rows = torch.nonzero(weight > 0)[:, 0]
         self.weight = weight
         self.total = float(weight.sum())
+        self.last, self.norm = self.rows[: self.batch], ""
 
     def run(self, careful: bool) -> list[States]:
         """Run the epochs; return the states of each group."""
@@ -123,6 +124,7 @@ class _Joint:
         for stack, group in zip(self.stacks, self.groups, strict=True):
             with torch.no_grad():
                 stack.shape = group.head.bounded(stack.shape)
+        self._check_outcome()
         generator = self.generator.get_state()
         return [
             stack.split(own.moments(), generator)
@@ -134,8 +136,8 @@ class _Joint:
         order = self.rows[order.to(self.rows.device)]
         total = torch.zeros((), dtype=torch.float64, device=self.weight.device)
         for step, index in enumerate(torch.split(order, self.batch)):
-            loss = self._loss(index)
-            gradients = torch.autograd.grad(loss, self.params)
+            loss, self.last = self._loss(index), index
+            gradients = torch.autograd.grad(loss, self.params, materialize_grads=True)
             loss = loss.detach()
             if careful:
                 self._check(loss, step, gradients)
@@ -163,17 +165,31 @@ class _Joint:
         scale = self.total * min(self.batch, self.rows.numel()) / self.rows.numel()
         return -(weight * log_lik).sum() / scale - penalty / self.total
 
+    def _check_outcome(self) -> None:
+        """Raise Diverged if the last step, which no loss follows, went too far.
+
+        The rows of that step tell it; an evaluation of all would cost as much as a
+        third of an epoch.
+        """
+        for stack, group in zip(self.stacks, self.groups, strict=True):
+            raw = evaluate(stack, group.X[self.last])
+            finite = torch.isfinite(raw).all() & torch.isfinite(stack.shape).all()
+            if not bool(finite):
+                worst = float(raw.abs().max())
+                raise Diverged(
+                    0, f"the outputs became {worst:.3g} after the last step{self.norm}."
+                )
+
     def _check(
         self, loss: Tensor, step: int | None = None, gradients: Any = ()
     ) -> None:
         finite = torch.isfinite(loss)
-        norm = ""
         if gradients:
             size = torch.stack([part.double().square().sum() for part in gradients])
             size = size.sum().sqrt()
             finite &= torch.isfinite(size)
-            norm = f", with gradient norm {float(size):.3g}"
+            self.norm = f", with gradient norm {float(size):.3g}"
         if bool(finite):
             return
         where = "" if step is None else f" in step {step + 1} of an epoch"
-        raise Diverged(0, f"the loss became {float(loss):.3g}{where}{norm}.")
+        raise Diverged(0, f"the loss became {float(loss):.3g}{where}{self.norm}.")

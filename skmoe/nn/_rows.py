@@ -7,13 +7,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skmoe._xp import is_foreign, like, to_numpy
+from skmoe._xp import is_foreign, like, namespace, to_numpy
+from skmoe.nn._heads import LEAST_SPREAD
 from skmoe.nn._state import structure
 
 __all__ = [
     "ColumnScale",
     "Rows",
     "as_tensor",
+    "check_matrix",
+    "check_response",
     "check_rows",
     "place_of",
     "returned",
@@ -87,6 +90,48 @@ def check_rows(X: Any, owner: str, **others: Any) -> None:
             )
 
 
+def check_matrix(X: Any, owner: str, n_features: int | None = None) -> None:
+    """Raise a ValueError unless rows that a user gives to a part can be worked on.
+
+    Parameters
+    ----------
+    X : array of another library than NumPy
+    owner : str
+        The class of the part.
+    n_features : int or None
+        That of fit; None in fit.
+    """
+    check_rows(X, owner)
+    shape = tuple(X.shape)
+    if len(shape) != 2 or 0 in shape:
+        raise ValueError(
+            f"{owner}: Expected 2D array of at least one row and column, got X of "
+            f"shape {shape}. Reshape it to (n_samples, n_features)."
+        )
+    if n_features is not None and shape[1] != n_features:
+        raise ValueError(
+            f"X has {shape[1]} features, but {owner} is expecting {n_features} "
+            "features as input."
+        )
+    xp = namespace(X)
+    if bool(xp.any(xp.isinf(X))):
+        raise ValueError(f"{owner}: X contains infinity; clip or drop such rows.")
+
+
+def check_response(X: Any, y: Any, owner: str) -> None:
+    """Raise a ValueError unless there is one finite response for each row of X."""
+    check_rows(X, owner, y=y)
+    if tuple(y.shape[:1]) != tuple(X.shape[:1]):
+        raise ValueError(
+            f"{owner}: X has {X.shape[0]} rows and y is of shape {tuple(y.shape)}; "
+            "give one response for each row."
+        )
+    xp = namespace(y)
+    numbers = is_foreign(y) or y.dtype.kind in "fc"
+    if numbers and not bool(xp.all(xp.isfinite(y))):
+        raise ValueError(f"{owner}: y contains NaN or infinity; drop such rows.")
+
+
 def as_tensor(array: Any, device: torch.device, dtype: Any = None) -> Tensor:
     """Return an array as a tensor on a device, copied only where it must be."""
     if not isinstance(array, Tensor):
@@ -135,10 +180,10 @@ class ColumnScale:
             center += share[rows] @ block
         for rows, block in _blocks(X, device):
             square += share[rows] @ (block - center).square()
-            size += share[rows] @ block.square()
+            size = torch.maximum(size, block.abs().amax(dim=0))
         # A constant column stays as it is but for its mean.
-        constant = square <= torch.finfo(torch.float64).eps * size
-        scale = torch.where(constant, 1.0, square.sqrt())
+        spread = square.sqrt()
+        scale = torch.where(spread > LEAST_SPREAD * size, spread, 1.0)
         center[list(codes)], scale[list(codes)] = 0.0, 1.0
         self.center, self.scale = center.cpu(), scale.cpu()
 
@@ -197,17 +242,22 @@ class Rows:
     def teach(self, module: nn.Module) -> None:
         """Let a module that wants to see all rows take from them what it does.
 
-        Modules of one structure learn the same, which is kept.
+        Modules of skmoe and one structure learn the same buffers, which are kept. What
+        others do with the rows is theirs.
         """
         learn: Any = getattr(module, "learn", None)
         if learn is None:
+            return
+        weight = as_tensor(self.weight, self.device, self.dtype)
+        homes = {type(part).__module__ for part in module.modules()}
+        if not all(home.startswith(("skmoe.nn.", "torch.nn.")) for home in homes):
+            learn(self.columns, weight)
             return
         key = structure(module)
         if key in self._taught:
             for name, buffer in module.named_buffers():
                 buffer.copy_(self._taught[key][name])
             return
-        weight = as_tensor(self.weight, self.device, self.dtype)
         learn(self.columns, weight)
         known = {name: buffer.clone() for name, buffer in module.named_buffers()}
         self._taught[key] = known

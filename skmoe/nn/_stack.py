@@ -1,6 +1,7 @@
 """Copies of one module as one batched module."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -26,7 +27,8 @@ class Stack:
     Parameters
     ----------
     module : nn.Module
-        What the copies are copies of; its own weights are not used.
+        What the copies are copies of; its own weights are not used. The stack works on
+        a module of its own: threads that predict share no weights and no mode.
     states : sequence of PartState
     device : torch.device
     bfloat16 : bool
@@ -40,7 +42,8 @@ class Stack:
         device: torch.device,
         bfloat16: bool = False,
     ) -> None:
-        self.module, self.device, self.bfloat16 = module.to(device), device, bfloat16
+        self.module = _private(module, device)
+        self.device, self.bfloat16 = device, bfloat16
         self.states = [state.to(device) for state in states]
         self.size = len(states)
         first = self.states[0]
@@ -124,9 +127,19 @@ class Stack:
                 generator=generator,
                 moments=moments[k],
                 lr_scale=self.states[k].lr_scale,
+                trained=True,
             )
             for k in range(self.size)
         ]
+
+
+def _private(module: nn.Module, device: torch.device) -> nn.Module:
+    """Return a copy of a module, which shares the tensors where it can."""
+    tensors = [*module.parameters(), *module.buffers()]
+    if any(part.device != device for part in tensors):
+        return deepcopy(module).to(device)
+    # They are swapped out, never written into.
+    return deepcopy(module, {id(part): part for part in tensors})
 
 
 def _stacked(parts: list[Tensor]) -> Tensor:

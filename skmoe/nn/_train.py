@@ -40,7 +40,7 @@ LEAST_MASS = 1e-30
 
 
 class Diverged(FloatingPointError):
-    """A loss that is not finite, twice; ``index`` says of which part."""
+    """A loss or output that is not finite; ``index`` says of which part."""
 
     def __init__(self, index: int, message: str) -> None:
         super().__init__(message)
@@ -76,8 +76,9 @@ def persistently(
 ) -> Result:
     """Train, again from the same states where that fails.
 
-    A loss that is not finite takes all back, once, and goes on with half the learning
-    rate; where the device has no memory left the batch is halved.
+    A loss that is not finite, or an output after the last step, takes all back, once,
+    and goes on with half the learning rate; where the device has no memory left the
+    batch is halved.
 
     Parameters
     ----------
@@ -92,7 +93,7 @@ def persistently(
     Raises
     ------
     Diverged
-        If the loss is not finite again.
+        If they are not finite again.
     """
     careful = False
     while True:
@@ -156,6 +157,7 @@ def train(
         weight = task.weight.T.double()
         with torch.no_grad():
             stack.shape = task.head.update(task.y, raw, weight, stack.shape)
+        run.check_outcome(raw)
         return stack.split(run.optimiser.moments(), run.generator.get_state()), raw
 
     return persistently(owner, states, settings.batch_size, attempt)
@@ -197,6 +199,7 @@ class _Run:
         self.generator.set_state(stack.states[0].generator)
         seen = torch.nonzero(task.weight.sum(dim=1) > 0)[:, 0]
         self.rows, self.held_out = self._split(seen)
+        self.norms: Tensor | None = None
         self.batch = max(1, min(batch, self.rows.numel()))
         # Weights are made to average one over each part's rows.
         mass = task.weight.sum(dim=0, dtype=torch.float64) / max(1, seen.numel())
@@ -206,14 +209,20 @@ class _Run:
 
     def _split(self, seen: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the rows to learn from, and those that say when to stop."""
-        share = self.settings.validation
-        n_held_out = 0 if share is None else round(share * seen.numel())
-        if n_held_out in (0, seen.numel()):
+        share, n_rows = self.settings.validation, self.task.X.shape[0]
+        if share is None:
             return seen, None
-        # The same rows in each M-step: what was learned from cannot judge.
+        # The same rows in each M-step, whichever are seen: what was learned from
+        # cannot judge.
         fixed = torch.Generator().manual_seed(0)
-        order = torch.randperm(seen.numel(), generator=fixed).to(seen.device)
-        return seen[order[n_held_out:].sort()[0]], seen[order[:n_held_out]]
+        order = torch.randperm(n_rows, generator=fixed)
+        apart = torch.zeros(n_rows, dtype=torch.bool)
+        apart[order[: round(share * n_rows)]] = True
+        apart = apart.to(seen.device)[seen]
+        rows, held_out = seen[~apart], seen[apart]
+        if 0 in (rows.numel(), held_out.numel()):
+            return seen, None
+        return rows, held_out
 
     def epochs(self, careful: bool) -> None:
         """Run the epochs.
@@ -246,11 +255,15 @@ class _Run:
             raw = self.stack.raw(X, train=True)
             log_prob = self.task.head.log_prob(y, raw, self.shape)
             losses = -(weight * log_prob).sum(dim=1)
-            gradients = torch.autograd.grad(losses.sum(), self.optimiser.params)
+            # A module need not use all its parameters; those get zeros.
+            gradients = torch.autograd.grad(
+                losses.sum(), self.optimiser.params, materialize_grads=True
+            )
             losses = losses.detach()
             total += losses
             if careful:
-                self._check(losses, step, self.optimiser.norms(gradients))
+                self.norms = self.optimiser.norms(gradients)
+                self._check(losses, step, self.norms)
             self.optimiser.apply(gradients)
         return total
 
@@ -270,6 +283,26 @@ class _Run:
                 weight = task.weight[index.clamp_min(0), parts]
                 weight = torch.where(index < 0, 0.0, weight)
             yield X, y, weight * factor
+
+    def check_outcome(self, raw: Tensor) -> None:
+        """Raise Diverged if the last step, which no loss follows, went too far.
+
+        Parameters
+        ----------
+        raw : tensor of shape (K, n_rows, n_raw)
+            What the parts make of all rows now.
+        """
+        worst = raw.flatten(1).abs().amax(dim=1)
+        finite = torch.isfinite(worst)
+        finite &= torch.isfinite(self.stack.shape).all(dim=1)
+        if bool(finite.all()):
+            return
+        k = int((~finite).nonzero()[0])
+        norm = "" if self.norms is None else f" with gradient norm {self.norms[k]:.3g}"
+        raise Diverged(
+            k,
+            f"the outputs became {float(worst[k]):.3g} after the last step{norm}.",
+        )
 
     def _check(
         self, losses: Tensor, step: int | None, norms: Tensor | None = None

@@ -76,6 +76,20 @@ def test_classifiers(rng):
 
 
 @pytest.mark.filterwarnings("ignore:EM did not converge")
+def test_classifiers_of_one_logit(rng):
+    X = rng.uniform(-2, 2, size=(300, 2))
+    y = np.where(X[:, 0] * X[:, 1] > 0, "yes", "no")
+    options = OPTIONS | {"max_epochs": 60, "lr": 0.3}
+    net = skorch.NeuralNetBinaryClassifier(Net, **options)
+    expert = EstimatorExpert(net, weights="hard", random_state=0)
+    model = MixtureOfExpertsClassifier(
+        expert, n_experts=2, max_iter=4, random_state=0
+    ).fit(X, y)
+    assert model.score(X, y) > 0.8
+    np.testing.assert_allclose(model.predict_proba(X).sum(axis=1), 1.0)
+
+
+@pytest.mark.filterwarnings("ignore:EM did not converge")
 def test_hard_assignment_needs_no_weights(rows):
     X, y = rows
     expert = EstimatorExpert(regressor(), weights="hard")
@@ -104,7 +118,10 @@ def test_generator_of_torch_is_left_alone(rows):
     torch.manual_seed(4)
     expected = torch.rand(1)
     torch.manual_seed(4)
-    Float32Net(regressor(max_epochs=1), random_state=0).fit(*rows)
+    net = Float32Net(regressor(max_epochs=1), random_state=0).fit(*rows)
+    net.predict(rows[0])
+    classes = (rows[1] > 0).astype(int)
+    Float32Net(classifier(), random_state=0).fit(rows[0], classes).predict(rows[0])
     assert torch.equal(torch.rand(1), expected)
 
 

@@ -4,6 +4,7 @@ import copy
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -14,11 +15,13 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skmoe import MixtureOfExpertsClassifier, MixtureOfExpertsRegressor
 from skmoe.exceptions import ExpertError
-from skmoe.experts import TorchExpert
+from skmoe.experts import LinearExpert, TorchExpert
 from tests.experts.expert_suite import ExpertSuite
 
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
+
+from skmoe.nn import MLP  # noqa: E402
 
 
 def small(**options):
@@ -115,6 +118,43 @@ def test_poisson_refuses_negative_counts(rows):
     model = MixtureOfExpertsRegressor(TorchExpert(head="poisson"), n_experts=2)
     with pytest.raises(ValueError, match="needs counts y >= 0"):
         model.fit(X, y)
+
+
+def test_poisson_alone_refuses_negative_counts(rows, rng):
+    X, y = rows[0], rng.poisson(3.0, size=400).astype(float)
+    y[[3, 5]] = -2.5, -1.0
+    expert = TorchExpert(head="poisson", random_state=0, n_epochs=3)
+    for arrays in ((X, y), (torch.from_numpy(X), torch.from_numpy(y[:, None]))):
+        with pytest.raises(ValueError, match=r"counts y >= 0. Got y = -2.5 in row 3"):
+            expert.fit(*arrays)
+    with pytest.raises(ValueError, match="No row of positive weight has one"):
+        expert.prepare(X, y, (y < 0).astype(float))
+    expert.fit(X, y, sample_weight=(y >= 0).astype(float))
+    density = expert.log_prob(X, y)
+    assert np.flatnonzero(np.isneginf(density)).tolist() == [3, 5]
+    expected = stats.poisson(expert.predict(X)).logpmf(y)
+    np.testing.assert_allclose(density, expected, rtol=1e-9)
+
+
+def test_poisson_beside_an_expert_of_all_numbers(rng):
+    X = rng.uniform(-2, 2, size=(300, 1))
+    y = np.where(X[:, 0] > 0, rng.poisson(4.0, size=300), -5.0 + rng.normal(size=300))
+    counts = TorchExpert(head="poisson", n_epochs=3)
+    experts = [("counts", counts), ("line", LinearExpert())]
+    model = MixtureOfExpertsRegressor(experts, max_iter=5, random_state=0)
+    with pytest.warns(UserWarning, match="did not converge"):
+        model.fit(X, y)
+    resp = model.responsibilities(X, y)
+    assert resp[y < 0, 0].max() == 0.0
+    assert resp[y >= 0, 0].mean() > 0.5
+
+
+def test_column_of_counts(rows, rng):
+    X, y = rows[0], rng.poisson(np.exp(0.5 * rows[0][:, 0])).astype(float)
+    expert = TorchExpert(head="poisson", random_state=0, n_epochs=3)
+    expected = clone(expert).fit(X, y).log_prob(X, y)
+    expert.fit(X, y[:, None])
+    np.testing.assert_array_equal(expert.log_prob(X, y[:, None]), expected)
 
 
 def test_one_output_only(rows):
@@ -354,7 +394,7 @@ def test_bad_arguments(rows, options, message):
 # -- modules ---------------------------------------------------------------------------
 
 
-class Wrong(nn.Module):
+class Wrong(nn.Linear):
     def forward(self, X):
         return torch.cat([X, X], dim=1)
 
@@ -362,7 +402,7 @@ class Wrong(nn.Module):
 def test_wrong_shape_of_the_module(rows):
     message = r"module Wrong must turn rows of shape \(2, 2\) .* \(2, 1\), got \(2, 4\)"
     with pytest.raises(ValueError, match=message):
-        TorchExpert(Wrong).fit(*rows)
+        TorchExpert(Wrong(2, 1)).fit(*rows)
 
 
 def test_module_of_any_kind(rows):
@@ -399,21 +439,24 @@ def test_codes_of_categories_are_left_alone(rng):
     assert expert.fit(X, y).score(X, y) > 0.98
 
 
-def test_module_that_learns_from_rows_does_it_once(rng):
+def test_each_module_learns_from_rows_once(rng):
     class Learner(nn.Module):
         taught = 0
 
         def __init__(self, n_inputs, n_outputs):
             super().__init__()
             self.map = nn.Linear(n_inputs, n_outputs)
+            self.ready = nn.Parameter(torch.zeros(1), requires_grad=False)
             self.register_buffer("top", torch.zeros(n_inputs))
+            self.register_buffer("own", torch.randn(n_inputs))
 
         def learn(self, X, weight=None):
             Learner.taught += 1
+            self.ready.data.fill_(1.0)
             self.top.copy_(X.amax(dim=0))
 
         def forward(self, X):
-            return self.map(X / self.top)
+            return self.map(X * self.own / self.top)
 
     X = rng.normal(size=(100, 2))
     model = MixtureOfExpertsRegressor(
@@ -421,10 +464,60 @@ def test_module_that_learns_from_rows_does_it_once(rng):
     )
     with pytest.warns(UserWarning, match="did not converge"):
         model.fit(X, X[:, 0])
-    assert Learner.taught == 1
+    assert Learner.taught == 3
+    assert len({float(expert.module_.own[0]) for expert in model.experts_}) == 3
     top = ((X - X.mean(0)) / X.std(0)).max(axis=0)
     for expert in model.experts_:
         np.testing.assert_allclose(expert.module_.top.numpy(), top, rtol=1e-5)
+        assert float(expert.module_.ready.detach()) == 1.0
+
+
+def test_modules_of_the_package_learn_from_rows_together(rows, monkeypatch):
+    taught, learn = [], MLP.learn
+
+    def spy(self, X, weight=None):
+        taught.append(self)
+        return learn(self, X, weight)
+
+    monkeypatch.setattr(MLP, "learn", spy)
+    X, y = rows
+    expert = TorchExpert(module__numeric="piecewise", n_epochs=1)
+    model = MixtureOfExpertsRegressor(expert, n_experts=3, max_iter=1, random_state=0)
+    with pytest.warns(UserWarning, match="did not converge"):
+        model.fit(X, y)
+    assert len(taught) == 1
+    first = dict(model.experts_[0].module_.named_buffers())
+    assert first
+    for expert in model.experts_[1:]:
+        for name, buffer in expert.module_.named_buffers():
+            assert torch.equal(buffer, first[name])
+
+
+def test_sgd_without_momentum_has_long_first_m_steps_only(rows):
+    X, y = rows
+    expert = prepared(rows, optimizer="sgd", n_epochs="auto")
+    epochs = [expert._settings(len(y)).n_epochs]
+    expert.m_step(X, y, np.ones(len(y)))
+    assert not any(expert._state.moments.values())
+    epochs.append(expert._settings(len(y)).n_epochs)
+    assert epochs == [200, 20]
+    again = prepared(rows, optimizer="sgd", n_epochs="auto")
+    again.restore_checkpoint(expert.checkpoint_state())
+    assert again._settings(len(y)).n_epochs == 20
+
+
+def test_predictions_in_threads(rows):
+    X, y = rows
+    model = MixtureOfExpertsRegressor(
+        TorchExpert(n_epochs=2), n_experts=2, max_iter=2, random_state=0
+    )
+    with pytest.warns(UserWarning, match="did not converge"):
+        model.fit(X, y)
+    many = np.tile(X, (50, 1))
+    expected = model.predict(many)
+    with ThreadPoolExecutor(4) as pool:
+        for got in pool.map(lambda _: model.predict(many), range(24)):
+            np.testing.assert_array_equal(got, expected)
 
 
 # -- tensors and devices ---------------------------------------------------------------
@@ -441,6 +534,43 @@ def test_tensors_in_tensors_out(rows):
     plain = TorchExpert(random_state=0, n_epochs=3).fit(X, y)
     np.testing.assert_array_equal(expert.predict(tensors[0]), plain.predict(X))
     assert isinstance(expert.predict(X), np.ndarray)
+
+
+def test_classes_of_tensors_are_tensors(rows):
+    X, y = torch.from_numpy(rows[0]), torch.from_numpy(rows[1] > 0).long() + 4
+    expert = TorchExpert(head="categorical", random_state=0, n_epochs=3).fit(X, y)
+    labels, proba = expert.predict(X), expert.predict_proba(X)
+    assert isinstance(labels, torch.Tensor)
+    assert labels.dtype == y.dtype
+    assert isinstance(proba, torch.Tensor)
+    assert torch.equal(labels, proba.argmax(dim=1) + 4)
+    assert expert.score(X, y) == (labels == y).double().mean()
+    words = np.where(rows[1] > 0, "up", "down")
+    expert.fit(X, words)
+    assert set(expert.predict(X)) == {"up", "down"}
+    assert isinstance(expert.predict(rows[0]), np.ndarray)
+
+
+def test_bad_tensors(rows):
+    X, y = (torch.from_numpy(array.copy()) for array in rows)
+    expert = TorchExpert(random_state=0, n_epochs=1)
+    hole, endless = y.clone(), X.clone()
+    hole[7], endless[3, 1] = torch.nan, torch.inf
+    for bad, message in (
+        ((X, hole), "y contains NaN or infinity"),
+        ((X, hole.numpy()), "y contains NaN or infinity"),
+        ((X, y[:5]), r"X has 400 rows and y is of shape \(5,\); give one response"),
+        ((endless, y), "X contains infinity; clip or drop"),
+        ((X[:, 0], y), r"Expected 2D array of .* got X of shape \(400,\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            expert.fit(*bad)
+    expert.fit(X, y.tolist())
+    for method in (expert.predict, lambda X: expert.log_prob(X, y)):
+        with pytest.raises(ValueError, match="X has 1 features, but TorchExpert is"):
+            method(X[:, :1])
+        with pytest.raises(ValueError, match="Expected 2D array"):
+            method(X[0])
 
 
 def test_integer_tensor(rows):
@@ -612,3 +742,77 @@ CHECKED = {
 )
 def test_estimator_checks(estimator, check):
     check(estimator)
+
+
+# -- warm starts -----------------------------------------------------------------------
+
+
+def going_on(rows, fitted, **options):
+    """An expert prepared on rows to go on from a fitted one."""
+    X, y = rows
+    expert = clone(fitted).set_params(**options)
+    expert.continue_from(fitted)
+    expert.prepare(X, y, np.ones(len(y)), None)
+    return expert
+
+
+def same_weights(one, other):
+    pairs = zip(one._state.params.items(), other._state.params.items(), strict=True)
+    return all(
+        a == b and p.shape == q.shape and torch.equal(p, q) for (a, p), (b, q) in pairs
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "remembers"),
+    [
+        ({}, True),
+        ({"lr": 0.5, "batch_size": 7, "n_epochs": 1, "weight_decay": 0.0}, True),
+        ({"variance_prior": None, "max_norm": 1.0, "patience": 2}, True),
+        ({"optimizer": "sgd"}, False),
+        ({"optimizer__betas": (0.5, 0.9)}, False),
+    ],
+)
+def test_goes_on_with_other_settings(rows, options, remembers):
+    X, y = rows
+    fitted = small().fit(X, y)
+    expert = going_on((X + 1e-9, y * (1 + 1e-12)), fitted, **options)
+    assert same_weights(expert, fitted)
+    assert bool(expert._state.moments) is remembers
+    expert.m_step(X, y, np.ones(len(y)))  # what is remembered fits the optimizer
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (lambda X, y: (X, y), {"module__hidden": 9}, "since the module changed"),
+        (lambda X, y: (X, y), {"precision": "float32"}, "since the precision changed"),
+        (lambda X, y: (X, y), {"head": "student"}, "since the head changed"),
+        (
+            lambda X, y: (X + 9, y),
+            {},
+            "since the scale of the columns changed; the",
+        ),
+        (
+            lambda X, y: (X * 2, y * 2),
+            {},
+            "the scale of the columns and the scale of y changed; .* anew. Leave these",
+        ),
+    ],
+)
+def test_says_why_it_begins_anew(rows, change, options, message):
+    fitted = small().fit(*rows)
+    with pytest.warns(UserWarning, match=message):
+        expert = going_on(change(*rows), fitted, **options)
+    assert not expert._state.moments
+
+
+@pytest.mark.filterwarnings("ignore:EM did not converge")
+def test_mixture_goes_on_at_another_rate(rows):
+    X, y = rows
+    model = MixtureOfExpertsRegressor(
+        small(n_epochs=5), n_experts=2, max_iter=8, warm_start=True, random_state=0
+    ).fit(X, y)
+    before = model.objective_trace_
+    model.set_params(experts__lr=1e-5).fit(X, y)
+    assert model.objective_trace_[0] > before.max() - 0.1 * np.ptp(before)

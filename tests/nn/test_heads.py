@@ -15,6 +15,7 @@ from skmoe.nn._heads import (  # noqa: E402
     make_head,
     number_scale,
 )
+from skmoe.nn._rows import ColumnScale  # noqa: E402
 
 K, N = 3, 40
 
@@ -148,6 +149,36 @@ def test_scale_of_numbers(rng):
     spread = np.average((y[:, 0] - expected) ** 2, weights=weight)
     assert_allclose(float(scale[0]), np.sqrt(spread))
     assert 0.0 < float(scale[1]) < 1e-6  # a constant has the unit of its rounding
+
+
+def test_small_spread_far_from_zero_is_no_rounding(rng):
+    weight = torch.ones(500, dtype=torch.float64)
+    y = torch.from_numpy(1.7e12 + 1e4 * rng.normal(size=500))
+    assert_allclose(float(number_scale(y, weight)[1][0]), 1e4, rtol=0.1)
+    constant = torch.full((500,), 1.7e12 / 3.0, dtype=torch.float64)
+    assert float(number_scale(constant, weight)[1][0]) > 1e3
+    X = torch.stack([y, constant], dim=1)
+    scale = ColumnScale(X, weight, (), True).scale
+    assert_allclose(float(scale[0]), 1e4, rtol=0.1)
+    assert float(scale[1]) == 1.0
+
+
+def test_counts_below_zero_do_not_occur():
+    y = torch.tensor([[-1.5], [-1.0], [0.0], [2.0], [np.inf]], dtype=torch.float64)
+    head = make_head("poisson", y, torch.ones(5).double(), None, None)
+    assert_allclose(head.log_mean, 0.0, atol=1e-12)
+    raw = torch.zeros(2, 5, 1, dtype=torch.float64, requires_grad=True)
+    got = head.log_prob(head.code(y), raw, torch.zeros(2, 0))
+    expected = stats.poisson(1.0).logpmf([-1.0, -1.0, 0.0, 2.0, -1.0])
+    assert_allclose(got.detach().numpy(), [expected] * 2)
+    torch.logaddexp(got, torch.zeros(())).sum().backward()
+    assert bool(torch.isfinite(raw.grad).all())
+
+
+def test_prior_as_an_array(rng):
+    y, weight = torch.from_numpy(rng.normal(size=9)), torch.ones(9).double()
+    head = make_head("gaussian", y, weight, np.array([5.0, 0.05]), None)
+    assert (head.rows, head.fraction) == (5.0, 0.05)
 
 
 def test_key_tells_heads_apart(rng):

@@ -1,5 +1,10 @@
 """Stacks: the same numbers as their copies one by one."""
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -119,6 +124,10 @@ def test_state_goes_through_tensors():
     again = stack.states[0].with_tensors(state.tensors())
     for name, tensor in state.tensors().items():
         assert torch.equal(again.tensors()[name], tensor), name
+    assert not again.trained
+    (after, *_) = stack.split([{}] * 3, state.generator)
+    assert state.with_tensors(after.tensors()).trained
+    assert after.packed().trained
 
 
 def test_packed_state_shares_nothing():
@@ -150,6 +159,105 @@ def test_structure_tells_settings_apart():
     assert structure(Scaled(2.0)) != structure(Scaled(3.0))
     assert structure(MLP(3, 1)) != structure(MLP(3, 1, activation="tanh"))
     assert structure(MLP(3, 1)) != structure(MLP(3, 2))
+    frozen = nn.Linear(2, 1)
+    frozen.bias.requires_grad_(False)
+    assert structure(frozen) != structure(nn.Linear(2, 1))
+    words = ({"b", "a", "c"}, {"c", "b", "a"})
+    assert structure(Scaled(words[0])) == structure(Scaled(words[1]))
+    assert "set('a', 'b', 'c')" in structure(Scaled(words[0]))
+
+
+class Holder(nn.Module):
+    """Keeps something that is neither weight nor module."""
+
+    def __init__(self, kept):
+        super().__init__()
+        self.kept, self.map = kept, nn.Linear(2, 1)
+
+
+def scaled(factor):
+    return lambda z: factor * z
+
+
+TABLE = np.arange(3000.0)
+
+
+@pytest.mark.parametrize(
+    ("make", "other"),
+    [
+        (lambda: lambda z: 2.0 * z, lambda: lambda z: 3.0 * z),
+        (lambda: scaled(2.0), lambda: scaled(3.0)),
+        (lambda: partial(scaled(2.0), 1), lambda: partial(scaled(2.0), 2)),
+        (lambda: SimpleNamespace(a=object()), lambda: SimpleNamespace(b=object())),
+        (lambda: Wrapped(1.0), lambda: Wrapped(2.0)),
+        (lambda: [Wrapped(1.0).method], lambda: [Wrapped(2.0).method]),
+        (lambda: torch.tensor(TABLE), lambda: torch.tensor(TABLE + (TABLE == 1500.0))),
+        (lambda: {"a": TABLE + 0}, lambda: {"a": TABLE + (TABLE == 1500.0)}),
+    ],
+    ids=[
+        "lambda",
+        "closure",
+        "partial",
+        "namespace",
+        "object",
+        "method",
+        "tensor",
+        "array",
+    ],
+)
+def test_structure_tells_by_content_not_by_address(make, other):
+    one, same = Holder(make()), Holder(make())
+    assert one.kept is not same.kept
+    assert structure(one) == structure(same)
+    assert structure(one) != structure(Holder(other()))
+    assert " at 0x" not in structure(one)
+
+
+class Wrapped:
+    """The repr of an object is its address."""
+
+    def __init__(self, factor):
+        self.factor, self.me = factor, self
+
+    def method(self, z):
+        return self.factor * z
+
+
+def test_threads_share_no_weights():
+    modules, _ = stacked(MLP, size=6)
+    states = [first_state(m, torch.zeros(0), 0) for m in modules]
+    X = torch.randn(20_000, 4)
+
+    def predict(k):
+        return Stack(modules[0], [states[k]], CPU).raw(X, train=k == 5).detach()
+
+    expected = [predict(k) for k in range(6)]
+    with ThreadPoolExecutor(4) as pool:
+        got = list(pool.map(predict, list(range(6)) * 4))
+    for k, raw in enumerate(got):
+        assert torch.equal(raw, expected[k % 6])
+
+
+def test_stack_leaves_the_module_as_it_is():
+    modules, stack = stacked(Normed)
+    before = [id(part) for part in modules[0].parameters()]
+    modules[0].eval()
+    stack.raw(torch.randn(6, 4), train=True)
+    assert not modules[0].norm.training
+    assert [id(part) for part in modules[0].parameters()] == before
+    # No copy of the weights is made.
+    own = dict(stack.module.named_parameters())
+    assert own["map.weight"] is modules[0].map.weight
+
+
+def test_modules_that_cannot_be_trained():
+    with pytest.raises(ValueError, match=r"module LazyLinear .*'weight'.*no size yet"):
+        build_module(nn.LazyLinear(1), {}, 2, 1, 0)
+    frozen = nn.Linear(2, 1).requires_grad_(False)
+    with pytest.raises(ValueError, match="the module Linear has no parameter to train"):
+        build_module(frozen, {}, 2, 1, 0)
+    with pytest.raises(ValueError, match="the module Tanh has no parameter to train"):
+        build_module(nn.Tanh, {}, 2, 1, 0)
 
 
 def test_initial_weights_depend_on_the_seed():

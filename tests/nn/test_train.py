@@ -13,7 +13,14 @@ from skmoe.nn._joint import Group, train_mixture  # noqa: E402
 from skmoe.nn._optimiser import Optimiser, Settings  # noqa: E402
 from skmoe.nn._stack import Stack  # noqa: E402
 from skmoe.nn._state import build_module, first_state  # noqa: E402
-from skmoe.nn._train import Task, _own_rows, evaluate, train  # noqa: E402
+from skmoe.nn._train import (  # noqa: E402
+    Diverged,
+    Task,
+    _own_rows,
+    _Run,
+    evaluate,
+    train,
+)
 
 CPU = torch.device("cpu")
 
@@ -92,6 +99,79 @@ def test_equals_a_plain_loop(rng):
     expected = (task.weight * (raw[0] - task.y) ** 2).sum() + 5.0 * 0.05
     expected = expected / (task.weight.sum() + 5.0)
     assert_allclose(float(state.shape.exp()), float(expected), rtol=1e-9)
+
+
+class Unused(nn.Module):
+    """Has a parameter that no output depends on."""
+
+    def __init__(self, n_inputs, n_outputs):
+        super().__init__()
+        self.map = nn.Linear(n_inputs, n_outputs)
+        self.spare = nn.Linear(n_inputs, n_outputs)
+
+    def forward(self, X):
+        return self.map(X)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_parameters_that_are_not_used_stay(rng, size):
+    _, _, task = problem(rng, size=size)
+    modules = [Unused(3, 1).double() for _ in range(size)]
+    states = [first_state(m, task.head.start(), 7) for m in modules]
+    how = settings(options={"lr": 0.01, "weight_decay": 0.0})
+    after, _ = train(modules[0], states, task, how)
+    for old, new in zip(states, after, strict=True):
+        assert torch.equal(new.params["spare.weight"], old.params["spare.weight"])
+        assert not torch.equal(new.params["map.weight"], old.params["map.weight"])
+    gate, experts, weight = mixture(rng)
+    experts.module, experts.states = modules[0], states[:1] * 3
+    groups = train_mixture(gate, [experts], weight, ["a", "b", "c"])
+    new, old = groups[1][0], states[0]
+    assert not torch.equal(new.params["map.weight"], old.params["map.weight"])
+
+
+def test_last_step_that_goes_too_far_is_taken_back(rng):
+    """No loss follows it: the outputs tell."""
+    module, states, task = problem(rng)
+    how = settings(
+        n_epochs=1,
+        batch_size=100,
+        optimizer=torch.optim.SGD,
+        options={"lr": 1e200},
+    )
+    message = r"nan after the last step with gradient norm [\d.e+-]+\. A smaller lr"
+    with (
+        pytest.warns(UserWarning, match="nan after the last step. The weights are"),
+        pytest.raises(Diverged, match=message),
+    ):
+        train(module, states, task, how)
+
+
+def test_joint_last_step_that_goes_too_far_is_taken_back(rng):
+    gate, experts, weight = mixture(rng)
+    experts.settings = settings(
+        batch_size=120, n_epochs=1, optimizer=torch.optim.SGD, options={"lr": 1e200}
+    )
+    message = r"nan after the last step, with gradient norm [\d.e+-]+\. A smaller lr"
+    with (
+        pytest.warns(UserWarning, match="nan after the last step. The weights are"),
+        pytest.raises(Diverged, match=message),
+    ):
+        train_mixture(gate, [experts], weight, ["a", "b", "c"])
+
+
+def test_held_out_rows_are_the_same_whichever_are_seen(rng):
+    module, states, task = problem(rng, size=1, n_rows=400)
+    held_out, learned = set(), set()
+    for _ in range(6):
+        weight = (rng.uniform(size=(400, 1)) < 0.5).astype(float)
+        part = Task(task.X, task.y, torch.from_numpy(weight), task.head)
+        run = _Run(Stack(module, states, CPU), part, settings(validation=0.25), 32)
+        assert 0.15 < run.held_out.numel() / weight.sum() < 0.35
+        assert run.held_out.numel() + run.rows.numel() == weight.sum()
+        held_out |= set(run.held_out.tolist())
+        learned |= set(run.rows.tolist())
+    assert not held_out & learned
 
 
 def hard_weights(rng, n_rows, size):
@@ -214,6 +294,39 @@ def test_moments_are_split_and_joined(rng):
         for name, known in part.items():
             for key, tensor in known.items():
                 assert torch.equal(tensor, after[k].moments[name][key])
+
+
+def test_numbers_of_heads_neither_decay_nor_count_in_the_norm(rng):
+    module, states, _ = problem(rng)
+    how = settings(
+        optimizer=torch.optim.SGD, options={"lr": 1.0, "weight_decay": 0.5}, max_norm=1
+    )
+    stack = Stack(module, states, CPU)
+    stack.shape = torch.full_like(stack.shape, 2.0)
+    optimiser = Optimiser(stack, how, shapes=True)
+    before = [param.detach().clone() for param in optimiser.params]
+    gradients = [torch.full_like(param, 1e-3) for param in before]
+    gradients[-1] += 1e3
+    optimiser.apply(gradients)
+    for old, param in zip(before[:-1], optimiser.params[:-1], strict=True):
+        assert_allclose(param.detach(), 0.5 * old - 1e-3)
+    assert_allclose(stack.shape.detach(), before[-1] - gradients[-1])
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "options"),
+    [
+        (torch.optim.AdamW, {"foreach": True}),  # which the fused kernel excludes
+        (torch.optim.Rprop, {}),  # which has no weight decay
+    ],
+)
+def test_arguments_of_optimisers(rng, optimizer, options):
+    module, states, task = problem(rng)
+    rates = {"lr": 0.01, "weight_decay": 0.1}
+    how = settings(optimizer=optimizer, options=rates | options)
+    after, _ = train(module, states, task, how)
+    for name, tensor in after[0].params.items():
+        assert not torch.equal(tensor, states[0].params[name])
 
 
 # -- gate and experts together ---------------------------------------------------------
