@@ -10,6 +10,7 @@ sums over many rows need it, and it costs little on the chips that people fit on
 """
 
 from collections.abc import Iterator
+from functools import cache
 from importlib.util import find_spec
 
 import numpy as np
@@ -150,9 +151,7 @@ class Design:
         The coefficients are carried to the scale of X, so nothing is copied.
         """
         slope, intercept = self.to_columns(coef)
-        if is_foreign(X):
-            return floats(X) @ like(X, slope.T) + like(X, intercept)
-        return X @ slope.T + intercept
+        return floats(X) @ like(X, slope.T) + like(X, intercept)
 
     def to_columns(self, coef):
         """Carry coefficients (..., n_columns) to the user's columns.
@@ -201,31 +200,6 @@ def _column_moments(X, weight):
     """Return weighted mean, standard deviation and largest size of each column."""
     if sparse.issparse(X):
         return _sparse_moments(X, weight)
-    if is_foreign(X):
-        return _foreign_moments(X, weight)
-    mass = weight.sum()
-    mean = weight @ X / mass
-    square = np.zeros_like(mean)
-    size = np.zeros_like(mean)
-    for rows in row_blocks(X.shape[0]):
-        error = X[rows] - mean
-        square += weight[rows] @ (error * error)
-        np.maximum(size, np.abs(X[rows]).max(axis=0), out=size)
-    return mean, np.sqrt(square / mass), size
-
-
-def weighted_means(X, weight):
-    """Return the weighted mean of each column of a dense X, in NumPy."""
-    if not is_foreign(X):
-        return weight @ X / weight.sum()
-    sums = 0.0
-    for rows in blocks_of(X):
-        sums = sums + weight[rows] @ floats(X[rows, ...])
-    return to_numpy(sums) / total(weight)
-
-
-def _foreign_moments(X, weight):
-    """Return the same for arrays of another library, block by block."""
     xp, mass = namespace(X), total(weight)
     square = size = 0.0
     center = weighted_means(X, weight)
@@ -236,6 +210,16 @@ def _foreign_moments(X, weight):
         square = square + weight[rows] @ (error * error)
         size = np.maximum(size, to_numpy(xp.max(xp.abs(part), axis=0)))
     return center, np.sqrt(to_numpy(square) / mass), size
+
+
+def weighted_means(X, weight):
+    """Return the weighted mean of each column of a dense X, in NumPy."""
+    if not is_foreign(X):
+        return weight @ X / weight.sum()
+    sums = 0.0
+    for rows in blocks_of(X):
+        sums = sums + weight[rows] @ floats(X[rows, ...])
+    return to_numpy(sums) / total(weight)
 
 
 def _sparse_moments(X, weight):
@@ -307,7 +291,13 @@ def weighted_grams(design, weights, half=None):
 
 def has_gram_kernel(array):
     """Return whether grams of an array are summed without writing out products."""
-    return is_on_cuda(array) and find_spec("triton") is not None
+    return is_on_cuda(array) and _has_triton()
+
+
+@cache
+def _has_triton():
+    """Return whether Triton is installed; asked in every pass, looked up once."""
+    return find_spec("triton") is not None
 
 
 def unpack_grams(half, n_columns):

@@ -1,7 +1,6 @@
 """What can be read off a fitted mixture."""
 
 import numpy as np
-from scipy import sparse
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
@@ -9,7 +8,7 @@ from skmoe._arguments import check_finite
 from skmoe._coding import code_table
 from skmoe._criteria import Evidence, entropy_of
 from skmoe._foreign_rows import check_rows, check_weights, has_gaps
-from skmoe._placement import anchor_of, follow, parts_obstacle, placed
+from skmoe._placement import anchor_of, follow, parts_obstacle, placed, rows_obstacle
 from skmoe._seen import check_given, check_known
 from skmoe._sklearn import check_same_namespace, check_sample_weight
 from skmoe._training import given_rows
@@ -283,20 +282,16 @@ class FittedMixture:
             return Evidence.at(self.node_, rows)
         X = self._check_new(X, method, known)
         y = self._check_response(X, y)
-        log_prob = law_at(self.node_, X, y, self.top_k, "log_prob")
+        wanted = ["log_prob", "responsibilities"] if method == "icl" else ["log_prob"]
+        log_prob, *resp = law_at(self.node_, X, y, self.top_k, *wanted)
         if is_foreign(log_prob):
             weight = check_weights(sample_weight, X)
         else:
             weight = check_sample_weight(to_numpy(sample_weight), log_prob)
-        resp = np.zeros((len(self.experts_), 1))
-        entropy = 0.0
-        if method == "icl":
-            resp = law_at(self.node_, X, y, self.top_k, "responsibilities").T
-            entropy = entropy_of(resp, weight)
         return Evidence(
             log_likelihood=float(weight @ log_prob),
             n_parameters=self.n_parameters_,
-            entropy=entropy,
+            entropy=entropy_of(resp[0].T, weight) if resp else 0.0,
             total=total(weight),
             n_experts=len(self.experts_),
         )
@@ -305,7 +300,7 @@ class FittedMixture:
         """Return what the law of each row says of its response."""
         checked = self._check_new(X, name, known)
         y = self._check_response(checked, y)
-        return law_at(self.node_, checked, y, self.top_k, name)
+        return law_at(self.node_, checked, y, self.top_k, name)[0]
 
     def _check_response(self, X, y):
         """Return responses as the engine wants them.
@@ -363,12 +358,8 @@ class FittedMixture:
         parts = [self.gate_, *self.experts_]
         beside = {} if known in (None, GATE_ALONE) else known
         given = {name for name, array in beside.items() if array is not None}
-        given = sorted(given | set(self._plan.given))
-        obstacle = parts_obstacle(parts)
-        if sparse.issparse(X):
-            obstacle = "sparse rows are worked on in SciPy"
-        if given:
-            obstacle = f"{' and '.join(given)} beside X are worked on in NumPy"
+        given |= set(self._plan.given)
+        obstacle = rows_obstacle(X, given) or parts_obstacle(parts)
         return anchor_of(self, X, obstacle, fitted=True)
 
     def _matrix(self, X, method, known):

@@ -9,6 +9,7 @@ import warnings
 
 import numpy as np
 from array_api_compat import array_namespace, device, is_torch_array
+from scipy import sparse
 
 from skmoe._xp import is_foreign, like, to_numpy
 from skmoe.exceptions import HostCopyWarning
@@ -20,6 +21,7 @@ __all__ = [
     "follow",
     "parts_obstacle",
     "placed",
+    "rows_obstacle",
     "taken_home",
     "works_anywhere",
 ]
@@ -148,18 +150,22 @@ def works_anywhere(part):
     return bool(getattr(part, "array_api", False))
 
 
-def fit_obstacle(model, beside):
-    """Return what in a fit works in NumPy alone, as words for a message, or None.
+def rows_obstacle(X, given):
+    """Return what of some rows is worked on in NumPy alone, as words, or None.
 
     Parameters
     ----------
-    model : mixture
-    beside : dict of str to array or None
-        What is given beside X and y.
+    X : array-like or sparse matrix
+    given : iterable of str
+        Names of what is given beside X and y.
     """
-    given = sorted(name for name, array in beside.items() if array is not None)
     if given:
-        return f"{' and '.join(given)} beside X are worked on in NumPy"
+        return f"{' and '.join(sorted(given))} beside X are worked on in NumPy"
+    return "sparse rows are worked on in SciPy" if sparse.issparse(X) else None
+
+
+def fit_obstacle(model):
+    """Return what in a fit works in NumPy alone, as words for a message, or None."""
     settings = {
         "balance": model.balance is not None,
         "unlabelled": model.unlabelled is not None,

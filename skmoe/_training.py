@@ -13,7 +13,7 @@ from skmoe._coding import TableCoder, learn_table, names_columns
 from skmoe._columns import ColumnPlan, check_seen
 from skmoe._foreign_rows import check_rows, check_weights, has_gaps
 from skmoe._gaps import gaps
-from skmoe._placement import anchor_of, fit_obstacle, placed
+from skmoe._placement import anchor_of, fit_obstacle, placed, rows_obstacle
 from skmoe._seen import check_given, check_known
 from skmoe._sklearn import check_sample_weight
 from skmoe._xp import is_foreign, namespace, to_numpy
@@ -132,9 +132,8 @@ def _anchor(model, X, y, beside):
     """Return an array where the rows are to be worked on, or None for NumPy."""
     if not is_foreign(X) and model.device is None:
         return None
-    obstacle = fit_obstacle(model, beside)
-    if obstacle is None and sparse.issparse(X):
-        obstacle = "sparse rows are worked on in SciPy"
+    given = [name for name, array in beside.items() if array is not None]
+    obstacle = rows_obstacle(X, given) or fit_obstacle(model)
     if obstacle is None and _lacks_responses(y):
         obstacle = "rows without a response are worked on in NumPy"
     return anchor_of(model, X, obstacle)

@@ -156,10 +156,7 @@ def zeros(array: Any, shape: tuple[int, ...]) -> Any:
 
 def concatenate(parts: list[Any], axis: int = 0) -> Any:
     """Return arrays of one library joined along an axis."""
-    xp = namespace(parts[0])
-    if xp is np:
-        return np.concatenate(parts, axis=axis)
-    return parts[0] if len(parts) == 1 else xp.concat(parts, axis=axis)
+    return parts[0] if len(parts) == 1 else namespace(parts[0]).concat(parts, axis=axis)
 
 
 def add(sums: Any, part: Any) -> Any:

@@ -80,8 +80,8 @@ def point(node: Node, X: Any, top_k: int | None, name: str) -> Any:
     def evaluate(part: Any, _: Any) -> Any:
         return _point(law(node, part, top_k), name)
 
-    parts = [by_halves(evaluate, part, None) for part in _parts(node, X)]
-    return concatenate(parts)
+    blocks = [by_halves(evaluate, part, None) for part in _parts(node, X)]
+    return concatenate([found for block in blocks for found in block])
 
 
 def _point(distribution: MixtureDistribution, name: str) -> Any:
@@ -100,26 +100,27 @@ def _parts(node: Node, X: Any) -> Iterator[Any]:
         yield X[rows]
 
 
-def law_at(node: Node, X: Any, y: Any, top_k: int | None, name: str) -> Any:
+def law_at(node: Node, X: Any, y: Any, top_k: int | None, *names: str) -> list[Any]:
     """Return what the law of each row says of its response, such as "log_prob"."""
+
+    def evaluate(part: Any, own: Any) -> list[Any]:
+        distribution = law(node, part, top_k)
+        return [getattr(distribution, name)(own) for name in names]
+
     if not is_foreign(X):
-        return getattr(law(node, X, top_k), name)(y)
-
-    def evaluate(part: Any, own: Any) -> Any:
-        return getattr(law(node, part, top_k), name)(own)
-
-    found, start = [], 0
+        return evaluate(X, y)
+    blocks, start = [], 0
     for part in _parts(node, X):
         stop = start + part.shape[0]
-        found.append(by_halves(evaluate, part, y[start:stop, ...]))
+        blocks += by_halves(evaluate, part, y[start:stop, ...])
         start = stop
-    return concatenate(found)
+    return [concatenate(list(found)) for found in zip(*blocks, strict=True)]
 
 
-def by_halves(evaluate: Callable[[Any, Any], Any], X: Any, y: Any) -> Any:
-    """Evaluate rows, in halves where the memory of a device is used up."""
+def by_halves(evaluate: Callable[[Any, Any], Any], X: Any, y: Any) -> list[Any]:
+    """Return what rows evaluate to, in pieces where a device's memory is used up."""
     try:
-        return evaluate(X, y)
+        return [evaluate(X, y)]
     except Exception as error:
         if not is_out_of_memory(error) or X.shape[0] <= LEAST_ROWS:
             raise
@@ -131,13 +132,10 @@ def by_halves(evaluate: Callable[[Any, Any], Any], X: Any, y: Any) -> Any:
         SmallerBlocksWarning,
         stacklevel=2,
     )
-    halves = [slice(0, middle), slice(middle, X.shape[0])]
-    return concatenate(
-        [
-            by_halves(evaluate, X[rows, ...], None if y is None else y[rows, ...])
-            for rows in halves
-        ]
-    )
+    found = []
+    for rows in (slice(0, middle), slice(middle, X.shape[0])):
+        found += by_halves(evaluate, X[rows, ...], None if y is None else y[rows, ...])
+    return found
 
 
 def _as_array(values: Any) -> Any:
