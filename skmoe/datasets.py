@@ -13,6 +13,7 @@ from sklearn.utils import Bunch, check_random_state
 
 from skmoe._checks import check_count, check_positive
 from skmoe._classics import make_robot_arm, make_two_spirals
+from skmoe._correlated import make_correlated_tasks
 from skmoe._simulated import make_claims, make_visits
 from skmoe._tables import load_concrete, load_mcycle
 from skmoe._truth import LinearMixture, LogisticMixture, PiecewiseLinear, TwoLinkArm
@@ -21,6 +22,7 @@ __all__ = [
     "load_concrete",
     "load_mcycle",
     "make_claims",
+    "make_correlated_tasks",
     "make_mixture_classification",
     "make_mixture_regression",
     "make_piecewise_linear",

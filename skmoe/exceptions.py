@@ -7,6 +7,7 @@ __all__ = [
     "ExpertError",
     "HostCopyWarning",
     "NonMonotoneWarning",
+    "PolarizedGateWarning",
     "SmallerBlocksWarning",
     "UnidentifiedWarning",
 ]
@@ -22,6 +23,10 @@ class HostCopyWarning(UserWarning):
 
 class NonMonotoneWarning(ConvergenceWarning):
     """Warn that EM with exact M-steps lowered its objective: a numerical fault."""
+
+
+class PolarizedGateWarning(UserWarning):
+    """Warn that gates of several tasks leave experts unused, or use one alone."""
 
 
 class SmallerBlocksWarning(UserWarning):

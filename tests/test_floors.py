@@ -17,7 +17,7 @@ FLOORS = {
     0: [
         "exceptions _xp _special_xp _gaps _sklearn _expansion _gram_kernel "
         "_e_step_kernel _blocks _multinomial _elastic _tree _terms _truth "
-        "_tables _checks _arm _classics _simulated datasets",
+        "_tables _checks _arm _classics _simulated _correlated datasets",
     ],
     1: [
         "_protocols likelihoods._normal likelihoods._classes "
@@ -28,7 +28,10 @@ FLOORS = {
         "law._crps law distribution",
         "nn._arguments nn._embeddings nn._columns nn._attention nn._mlp nn._cnn "
         "nn._transformer nn._vit nn._state nn._warm nn._heads nn._rows "
-        "nn._stack nn._optimiser nn._train nn._joint nn _torch_part",
+        "nn._stack nn._optimiser nn._train nn._joint nn._code_table nn._noise "
+        "nn._table_rows nn._architectures nn._expert_bank nn._task_chain nn._mmoe "
+        "nn._task_losses nn._task_data nn._weight_average nn._task_step "
+        "nn._task_fit nn._task_model nn _torch_part",
     ],
     2: [
         "gates._constant gates._missing gates._covariance gates._softmax_kernel "
@@ -66,7 +69,15 @@ FLOORS = {
         "statistics._coefficients statistics._covariance statistics._bootstrap "
         "statistics._result statistics._text statistics._summary "
         "statistics._mixin _base _hierarchy mixture hierarchy _out_of_bag "
-        "_forest forest statistics._hypotheses statistics",
+        "_forest forest statistics._hypotheses statistics "
+        "multitask._frames multitask._columns multitask._lists "
+        "multitask._numbers multitask._vocabulary multitask._encoder "
+        "multitask._labels multitask._label_columns multitask._label_weights "
+        "multitask._targets multitask._scorers multitask._split multitask._chains "
+        "multitask._skill multitask._monitor multitask._epochs multitask._plan "
+        "multitask._training multitask._usage multitask._documented "
+        "multitask._estimator multitask._classifier multitask._regressor "
+        "multitask._mixed multitask",
     ],
     5: [
         "inspection._tree_page inspection._tree_drawing inspection._tree "

@@ -1,0 +1,216 @@
+"""Several tasks with classes."""
+
+from typing import ClassVar
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from skmoe._sklearn import StrOptions, fit_context
+from skmoe.multitask._documented import documented
+from skmoe.multitask._estimator import FROM_ZERO, BaseMultiTask
+from skmoe.multitask._labels import decode, probabilities, split_raw
+from skmoe.multitask._targets import assemble, row_weights
+from skmoe.multitask._training import targets_of
+
+__all__ = ["MMoEClassifier"]
+
+OF_CLASSES = {
+    "chain": [None, str, list, tuple],
+    "chain_penalty": [FROM_ZERO],
+    "class_weight": [dict, list, StrOptions({"balanced"}), None],
+}
+
+
+@documented
+class MMoEClassifier(ClassifierMixin, BaseMultiTask):
+    """Several tasks with classes, by one network with a gate for each task.
+
+    A bank of experts reads the row, a gate for each task mixes them, and a tower
+    for each task turns the mixture into probabilities of its classes: the
+    multi-gate mixture of experts (MMoE) and its relatives. Labels may be missing.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    classes_ : array of shape (n_classes,), or list of arrays
+        Labels of the task; a list for a y of shape (n_samples, n_tasks).
+    {attributes}
+
+    See Also
+    --------
+    MMoERegressor : Tasks with numbers.
+    MultiTaskMMoE : Tasks of mixed kinds.
+
+    References
+    ----------
+    {references}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skmoe.multitask import MMoEClassifier
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(300, 4))
+    >>> y = np.column_stack([X[:, 0] > 0, X[:, 0] + X[:, 1] > 0]).astype(int)
+    >>> clf = MMoEClassifier(random_state=0).fit(X, y)
+    >>> click, buy = clf.predict_proba(X)
+    >>> click.shape
+    (300, 2)
+    """
+
+    _parameter_constraints: ClassVar = BaseMultiTask._parameter_constraints | OF_CLASSES
+
+    def __init__(
+        self,
+        architecture="mmoe",
+        *,
+        n_experts=8,
+        n_shared_experts=2,
+        n_levels=2,
+        expert_hidden=(32,),
+        tower_hidden=(16,),
+        n_members=1,
+        activation="relu",
+        dropout=0.0,
+        column_dropout=0.0,
+        gate_dropout=0.0,
+        normalize_experts=False,
+        gate_entropy=0.0,
+        load_balance=0.0,
+        chain=None,
+        chain_penalty=0.6,
+        embedding_size=8,
+        embedding_penalty=1e-5,
+        categorical_features="from_dtype",
+        numeric_encoding="bins",
+        n_bins=128,
+        min_frequency=1,
+        list_features=None,
+        max_list_length=50,
+        task_weights=None,
+        class_weight=None,
+        aggregator=None,
+        learning_rate=3e-3,
+        weight_decay=0.0,
+        weight_averaging=0.998,
+        batch_size=1024,
+        max_epochs="auto",
+        early_stopping="auto",
+        validation_fraction=0.1,
+        n_iter_no_change=3,
+        monitor="loss",
+        device=None,
+        precision="auto",
+        compile=False,
+        distributed=False,
+        warm_start=False,
+        random_state=None,
+        verbose=0,
+    ):
+        self._keep(locals())
+
+    def _kinds(self):
+        return "classification"
+
+    def _attributes(self, fitted, epochs):
+        classes = [task.classes for task in fitted.tasks]
+        return super()._attributes(fitted, epochs) | {
+            "classes_": classes[0] if fitted.single else classes
+        }
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, sample_weight=None, *, classes=None):
+        """Train for one epoch on further rows, such as those of a new day.
+
+        Categories that are new get vectors of their own; bins and scales of numbers
+        stay those of the first rows.
+
+        Parameters
+        ----------
+        X, y, sample_weight : as in ``fit``
+        classes : array-like or list of array-like, default=None
+            Labels of the task, or of each, that may come up later; for the first
+            call alone.
+
+        Returns
+        -------
+        self : estimator
+
+        Raises
+        ------
+        ValueError
+            As in ``fit``, or if a label was not known from the first call.
+        """
+        return self._guarded(lambda: self._partial_fit(X, y, sample_weight, classes))
+
+    def predict(self, X):
+        """Return the most probable label of each task.
+
+        Parameters
+        ----------
+        X : data frame or array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        y : array of shape (n_samples,) or (n_samples, n_tasks)
+            Of objects, where the labels of tasks differ in type.
+        """
+        raw = self._raw(X)
+        fitted = self._fitted
+        names = [task.name for task in fitted.tasks]
+        return assemble(decode(fitted.tasks, raw), names, single=fitted.single)
+
+    def predict_proba(self, X):
+        """Return the probability of each class.
+
+        For "esmm" that of a chained task is the probability that all tasks of the
+        chain up to it happen.
+
+        Parameters
+        ----------
+        X : data frame or array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        proba : array of shape (n_samples, n_classes), or list of them
+            A list for several tasks, as scikit-learn's scorers take it.
+        """
+        raw = self._raw(X)
+        fitted = self._fitted
+        parts = split_raw(fitted.tasks, raw)
+        proba = list(map(probabilities, fitted.tasks, parts))
+        return proba[0] if fitted.single else proba
+
+    def score(self, X, y, sample_weight=None):
+        """Return the accuracy, averaged over the tasks; labels may be missing.
+
+        Parameters
+        ----------
+        X, y, sample_weight : as in ``fit``
+
+        Returns
+        -------
+        score : float
+        """
+        check_is_fitted(self, "_fitted")
+        raw = self._raw(X)
+        tasks = self._fitted.tasks
+        targets = targets_of(self, raw, y, tasks)
+        weight = row_weights(targets, sample_weight)
+        parts = zip(decode(tasks, raw), targets.values, weight.T, strict=True)
+        right = [
+            np.average(got[w > 0] == wanted[w > 0], weights=w[w > 0])
+            for got, wanted, w in parts
+            if w.any()
+        ]
+        return float(np.mean(right))
+
+    def __sklearn_tags__(self):
+        """Return the tags of scikit-learn."""
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

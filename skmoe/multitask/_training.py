@@ -1,0 +1,276 @@
+"""From a table and labels to a model and the rows that it is trained on."""
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from skmoe._sklearn import safe_indexing
+from skmoe.multitask._columns import checked_table
+from skmoe.multitask._encoder import TableEncoder
+from skmoe.multitask._plan import (
+    check_architecture,
+    dtype_name,
+    needs_torch,
+    plan_for,
+)
+from skmoe.multitask._split import deal
+from skmoe.multitask._targets import (
+    code,
+    make_tasks,
+    read_targets,
+    row_weights,
+    weights,
+)
+
+__all__ = [
+    "Fitted",
+    "on_device",
+    "prepared",
+    "read_rows",
+    "targets_of",
+    "with_held_out",
+]
+
+# From so many rows on early_stopping="auto" holds some out.
+EARLY_STOPPING_ROWS = 10_000
+ENCODING = (
+    "categorical_features",
+    "numeric_encoding",
+    "n_bins",
+    "min_frequency",
+    "list_features",
+    "max_list_length",
+)
+
+
+@dataclass
+class Fitted:
+    """All that a fitted estimator consists of.
+
+    Attributes
+    ----------
+    encoder : TableEncoder
+    tasks : list of Task
+    parents : list of int or None
+        Task in front of each task.
+    model : TaskModel
+    task_weights : array of shape (n_tasks,)
+    single : bool
+        Whether y had one dimension.
+    kind : str
+        What y was: "array", "pandas", "polars" or "dict".
+    """
+
+    encoder: Any
+    tasks: list
+    parents: list | None
+    model: Any
+    task_weights: np.ndarray
+    single: bool
+    kind: str
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows with labels.
+
+    Attributes
+    ----------
+    table : frame or array
+        As the encoder takes it.
+    targets : Targets
+    tasks : list of Task
+    labels, weight : arrays of shape (n_rows, n_tasks)
+        The weight is 0, and the label 0, where a label is missing.
+    row_weight : array of shape (n_rows,)
+        What a row counts in means and quantiles of the columns of X.
+    used : array of bool of shape (n_rows,)
+        Rows to train on.
+    """
+
+    table: Any
+    targets: Any
+    tasks: list
+    labels: np.ndarray
+    weight: np.ndarray
+    row_weight: np.ndarray
+    used: np.ndarray
+
+
+def read_rows(estimator, table, y, sample_weight, fitted=None, classes=None):
+    """Return checked rows, with the tasks that y holds or that were fitted before.
+
+    Parameters
+    ----------
+    estimator : multi-task estimator
+    table : frame or array
+    y, sample_weight : as given to ``fit``
+    fitted : Fitted, default=None
+        Whose tasks these are.
+    classes : default=None
+        Labels that may come up later, for ``partial_fit``.
+    """
+    targets = targets_of(estimator, table, y, fitted and fitted.tasks)
+    row_weight = row_weights(targets, sample_weight)
+    if fitted is None:
+        tasks = make_tasks(targets, estimator._kinds(), row_weight, classes)
+    else:
+        tasks = fitted.tasks
+    labels, _ = code(targets, tasks, row_weight)
+    weight = weights(targets, tasks, sample_weight, estimator.class_weight)
+    used = weight.any(axis=1)
+    return Rows(table, targets, tasks, labels, weight, row_weight.max(axis=1), used)
+
+
+def targets_of(estimator, table, y, tasks=None):
+    """Return the labels beside a table; a ValueError if there is not one a row."""
+    names = estimator._task_names() if tasks is None else [t.name for t in tasks]
+    targets = read_targets(y, names)
+    if len(targets) != len(table):
+        raise ValueError(
+            "Found input variables with inconsistent numbers of samples: X has "
+            f"{len(table)}, y has {len(targets)}."
+        )
+    return targets
+
+
+def with_held_out(estimator, rows, held_out, rng):
+    """Return rows to train on, and those that tell the best epoch or None.
+
+    Parameters
+    ----------
+    held_out : tuple
+        X_val, y_val, sample_weight_val as given to ``fit``.
+    """
+    X_val, y_val, weight_val = held_out
+    if (X_val is None) != (y_val is None):
+        raise ValueError("X_val and y_val go together: give both or neither.")
+    if X_val is not None:
+        table = checked_table(estimator, X_val, reset=False)
+        targets = targets_of(estimator, table, y_val, rows.tasks)
+        weight = weights(targets, rows.tasks, weight_val)
+        labels, _ = code(targets, rows.tasks, weight)
+        used = weight.any(axis=1)
+        given = Rows(table, targets, rows.tasks, labels, weight, None, used)
+        return rows, given
+    many = int(rows.used.sum()) > EARLY_STOPPING_ROWS
+    early = estimator.early_stopping
+    if not (many if early == "auto" else early):
+        return rows, None
+    out = _drawn(estimator, rows, rng)
+    return replace(rows, used=rows.used & ~out), replace(rows, used=rows.used & out)
+
+
+def _drawn(estimator, rows, rng):
+    """Draw rows to hold out, with all classes of all tasks among them if possible."""
+    candidates = np.flatnonzero(rows.used)
+    with_classes = [task.classes is not None for task in rows.tasks]
+    codes = np.where(with_classes, rows.labels[candidates], 0).astype(int)
+    codes = np.where(rows.weight[candidates] > 0, codes, -1)
+    part = estimator.validation_fraction
+    out = np.zeros(len(rows.used), dtype=bool)
+    out[candidates] = deal(codes, np.array([1.0 - part, part]), rng) == 1
+    if not out.any() or out.sum() == len(candidates):
+        raise ValueError(
+            f"validation_fraction={part} of {len(candidates)} rows leaves none on one "
+            "side: give X_val and y_val, or early_stopping=False."
+        )
+    return out
+
+
+def prepared(estimator, rows, valid, fitted, rng):
+    """Return a model to train, and its rows.
+
+    Parameters
+    ----------
+    estimator : multi-task estimator
+    rows : Rows
+    valid : Rows or None
+        Those that tell the best epoch.
+    fitted : Fitted or None
+        What to go on from.
+    rng : RandomState
+
+    Returns
+    -------
+    fitted : Fitted
+        A new one; that which was given stays as it is.
+    data : TaskData
+    held_out : TaskData or None
+    """
+    owner = type(estimator).__name__
+    models = needs_torch(owner, "_task_model")
+    seed = models.shared_seed(rng.randint(2**31 - 1), estimator.distributed)
+    if fitted is None:
+        encoder = _encoder(estimator).fit(rows.table, rows.row_weight * rows.used)
+    else:
+        encoder = copy.deepcopy(fitted.encoder)
+        encoder.extend(safe_indexing(rows.table, np.flatnonzero(rows.used)))
+    n_rows, weight = int(rows.used.sum()), rows.weight[rows.used]
+    settings = _settings(estimator, n_rows)
+    if fitted is None:
+        parents = check_architecture(estimator, rows.tasks)
+        device = needs_torch(owner, "_rows").place_of(estimator.device, None, owner)
+        dtype = dtype_name(estimator, n_rows, device.type)
+        labels = rows.labels[rows.used]
+        plan = plan_for(estimator, encoder, rows.tasks, labels, weight, parents)
+        model = models.TaskModel(plan, settings, device, dtype, seed)
+        single, kind = rows.targets.single, rows.targets.kind
+        fitted = Fitted(
+            encoder, rows.tasks, parents, model, plan.task_weights, single, kind
+        )
+    else:
+        model = on_device(estimator, fitted.model)
+        model = model.with_settings(settings, weight.mean(axis=0))
+        model.grow(encoder.n_codes_, seed)
+        fitted = replace(fitted, encoder=encoder, model=model)
+    encoded = encoder.transform(rows.table)
+    data = _data(model, encoded, rows)
+    if model.trainer.n_epochs == 0:
+        model.learn_bins(data)
+    if valid is not None and valid.table is not rows.table:
+        encoded = encoder.transform(valid.table)
+    return fitted, data, None if valid is None else _data(model, encoded, valid)
+
+
+def _data(model, encoded, rows):
+    """Return the used ones of encoded rows on the device of the model."""
+    parts = (*encoded, rows.labels, rows.weight)
+    if not rows.used.all():
+        parts = [part[rows.used] for part in parts]
+    return model.data(*parts)
+
+
+def _encoder(estimator):
+    """Return the encoder that the arguments ask for."""
+    options = {name: getattr(estimator, name) for name in ENCODING}
+    if estimator.numeric_encoding != "bins":
+        options["numeric_encoding"] = "standard"  # embedded in the network
+    return TableEncoder(**options)
+
+
+def _settings(estimator, n_rows):
+    """Return how to train, as `skmoe.nn._task_fit` takes it."""
+    module = needs_torch(type(estimator).__name__, "_task_fit")
+    return module.TaskSettings(
+        batch_size=min(estimator.batch_size, n_rows),
+        learning_rate=estimator.learning_rate,
+        weight_decay=estimator.weight_decay,
+        decay=estimator.weight_averaging,
+        patience=estimator.n_iter_no_change,
+        bfloat16=estimator.precision == "bfloat16",
+        compile=estimator.compile,
+        aggregator=estimator.aggregator,
+        distributed=estimator.distributed,
+    )
+
+
+def on_device(estimator, model):
+    """Return a model where the estimator works; on the CPU if that is not here."""
+    if estimator.device is None:
+        return model
+    owner = type(estimator).__name__
+    place_of = needs_torch(owner, "_rows").place_of
+    return model.to(place_of(estimator.device, None, owner, strict=False))

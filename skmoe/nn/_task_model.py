@@ -1,0 +1,224 @@
+"""A multi-task network with its training: arrays in, arrays out."""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skmoe.nn._mmoe import MMoENetwork
+from skmoe.nn._state import seeded
+from skmoe.nn._table_rows import TableRows
+from skmoe.nn._task_data import TaskData
+from skmoe.nn._task_fit import Epoch, TaskSettings, TaskTrainer, evaluate
+from skmoe.nn._task_losses import TaskObjective
+
+__all__ = ["TaskModel", "TaskPlan", "shared_seed"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """What a model is made of.
+
+    Attributes
+    ----------
+    rows : dict
+        Arguments of `TableRows`.
+    network : dict
+        Arguments of `MMoENetwork` but the first two.
+    losses : dict
+        ``learned``, ``gate_entropy``, ``load_balance`` and ``chain_penalty`` of
+        `TaskObjective`.
+    kinds : tuple of str
+        "binary", "multiclass", "regression" or "count", a task each.
+    n_outputs : tuple of int
+    start : array of shape (total number of outputs,)
+        Raw outputs of the network before it is trained.
+    task_weights, mean_weight : arrays of shape (n_tasks,)
+    """
+
+    rows: dict[str, Any]
+    network: dict[str, Any]
+    losses: dict[str, Any]
+    kinds: tuple[str, ...]
+    n_outputs: tuple[int, ...]
+    start: Array
+    task_weights: Array
+    mean_weight: Array
+
+
+class TaskModel:
+    """A network, what it minimises, and a training that can go on another day.
+
+    Parameters
+    ----------
+    plan : TaskPlan
+    settings : TaskSettings
+    device : torch.device
+    dtype : {"float32", "float64"}
+    seed : int
+        Of the first weights, the order of the rows, and dropout.
+    """
+
+    def __init__(
+        self,
+        plan: TaskPlan,
+        settings: TaskSettings,
+        device: torch.device,
+        dtype: str,
+        seed: int,
+    ) -> None:
+        self.dtype = getattr(torch, dtype)
+        with seeded(seed):
+            rows = TableRows(**plan.rows)
+            network = MMoENetwork(rows, plan.n_outputs, **plan.network)
+        network.start_at(torch.as_tensor(plan.start))
+        place: dict[str, Any] = {"device": device, "dtype": self.dtype}
+        objective = TaskObjective(
+            network.to(**place),
+            plan.kinds,
+            torch.as_tensor(plan.mean_weight, **place),
+            settings.batch_size,
+            torch.as_tensor(plan.task_weights, **place),
+            **plan.losses,
+        )
+        self.trainer = TaskTrainer(objective, settings, seed)
+
+    @property
+    def network(self) -> MMoENetwork:
+        """The network itself."""
+        return self.trainer.objective.network
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return self.trainer.device
+
+    def data(
+        self, numbers: Array, codes: Array, labels: Array, weight: Array
+    ) -> TaskData:
+        """Return rows on the device of the model.
+
+        Parameters
+        ----------
+        numbers : array of shape (n_rows, n_numbers)
+        codes : array of int32 of shape (n_rows, n_columns)
+        labels, weight : arrays of shape (n_rows, n_tasks)
+        """
+        return TaskData(
+            self._tensor(numbers),
+            torch.as_tensor(codes, device=self.device),
+            self._tensor(labels),
+            self._tensor(weight),
+        )
+
+    def _tensor(self, array: Array) -> Tensor:
+        kind = np.float64 if self.dtype == torch.float64 else np.float32
+        return torch.as_tensor(np.ascontiguousarray(array, kind), device=self.device)
+
+    def learn_bins(self, data: TaskData) -> None:
+        """Set what the network takes from all rows before it is trained."""
+        self.network.rows.learn(data.numbers, data.weight.sum(dim=1))
+
+    def train(
+        self,
+        data: TaskData,
+        held_out: TaskData | None,
+        n_epochs: int,
+        score: Callable[[Tensor, TaskData], dict[str, list[float]]] | None = None,
+        on_epoch: Callable[[Epoch], bool] | None = None,
+    ) -> list[Epoch]:
+        """Train for some epochs: see `TaskTrainer.run`."""
+        return self.trainer.run(data, held_out, n_epochs, score, on_epoch)
+
+    def raw(self, numbers: Array, codes: Array) -> Array:
+        """Return raw outputs of shape (n_rows, total number of outputs), float64."""
+        empty = np.empty((len(numbers), 0))
+        data = self.data(numbers, codes, empty, empty)
+        result: Array = evaluate(self.trainer.objective, data).double().cpu().numpy()
+        return result
+
+    def gates(self, numbers: Array, codes: Array, level: int) -> Array | None:
+        """Return gate weights of a level, of shape (n_rows, n_gates, n_experts).
+
+        None where there is nothing to weigh.
+        """
+        empty = np.empty((len(numbers), 0))
+        return self.gates_of(self.data(numbers, codes, empty, empty), level)
+
+    def gates_of(self, data: TaskData, level: int) -> Array | None:
+        """Return gate weights of rows on the device of the model: see `gates`."""
+        if self.network.levels[level].fixed:
+            return None
+        parts = []
+        self.network.eval()
+        with torch.no_grad():
+            for block in data.blocks():
+                gates = self.network(block.numbers, block.codes).gates
+                parts.append(gates[level])
+        result: Array = torch.cat(parts).double().cpu().numpy()
+        return result
+
+    def grow(self, n_codes: int, seed: int) -> None:
+        """Give codes that have come up since rows of the table, to n_codes in all."""
+        table = self.network.rows.table
+        if n_codes > len(table.weight):
+            old = table.weight
+            with seeded(seed):
+                table.grow(n_codes)
+            self.trainer.replace(old, table.weight)
+
+    def to(self, device: torch.device) -> "TaskModel":
+        """Return the model on a device: itself if it is there already."""
+        if self.device == device:
+            return self
+        moved = copy.copy(self)
+        moved.trainer = self.trainer.to(device)
+        return moved
+
+    def with_settings(
+        self, settings: TaskSettings, mean_weight: Sequence[float] | Array
+    ) -> "TaskModel":
+        """Return a copy that goes on with other settings and rows.
+
+        Parameters
+        ----------
+        settings : TaskSettings
+        mean_weight : array of shape (n_tasks,)
+            Of the new rows.
+        """
+        new = copy.deepcopy(self)
+        new.trainer = new.trainer.to(self.device)
+        new.trainer.take_settings(settings)
+        objective = new.trainer.objective
+        objective.mean_weight = torch.as_tensor(
+            mean_weight, device=self.device, dtype=self.dtype
+        )
+        objective.batch_size = settings.batch_size
+        return new
+
+
+def shared_seed(seed: int, distributed: bool) -> int:
+    """Return a seed that all processes have: that of the first.
+
+    Raises
+    ------
+    RuntimeError
+        If work is to be shared and there is no group of processes.
+    """
+    if not distributed:
+        return seed
+    if not torch.distributed.is_initialized():
+        raise RuntimeError(
+            "distributed=True needs a group of processes: start the script by torchrun "
+            "and call torch.distributed.init_process_group() in front of fit."
+        )
+    known = [seed]
+    torch.distributed.broadcast_object_list(known, src=0)
+    return int(known[0])

@@ -1,0 +1,64 @@
+"""A moving average of weights, which predicts better than the last of them."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["WeightAverage"]
+
+
+class WeightAverage:
+    """Exponential moving average of parameters over steps of training.
+
+    After step t it moves ``1 - min(decay, t / (t + 10))`` of the way to the new
+    weights, so that it forgets the first ones: Polyak, B. & Juditsky, A. (1992).
+    Acceleration of stochastic approximation by averaging. SIAM J. Control Optim.
+    30, 838-855, in the form that forgets.
+
+    Parameters
+    ----------
+    params : sequence of parameters
+    decay : float
+        At least 0 and below 1; 0 keeps the last weights.
+    """
+
+    def __init__(self, params: Sequence[nn.Parameter], decay: float) -> None:
+        self.params: list[Tensor] = list(params)
+        self.decay = decay
+        self.mean = [param.detach().clone() for param in self.params]
+        # A tensor, so that a recorded step counts as well.
+        self.step = torch.zeros((), device=self.params[0].device)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take the weights after a step in."""
+        if not self.decay:
+            return
+        self.step += 1.0
+        share = 1.0 - (self.step / (self.step + 10.0)).clamp(max=self.decay)
+        moves = torch._foreach_sub(self.params, self.mean)
+        torch._foreach_mul_(moves, share)
+        torch._foreach_add_(self.mean, moves)
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Give the parameters the average for a while."""
+        last: list[Tensor] = [param.detach().clone() for param in self.params]
+        self.take()
+        try:
+            yield
+        finally:
+            _copy(last, self.params)
+
+    def take(self) -> None:
+        """Give the parameters the average for good."""
+        if self.decay:
+            _copy(self.mean, self.params)
+
+
+@torch.no_grad()
+def _copy(source: Sequence[Tensor], target: Sequence[Tensor]) -> None:
+    # In place: a recorded step knows where the weights are.
+    torch._foreach_copy_(list(target), list(source))
