@@ -37,8 +37,8 @@ __all__ = [
     "FormedRows",
     "blocks_of",
     "half_products",
-    "has_gram_kernel",
     "row_blocks",
+    "runs_triton",
     "solve_psd",
     "unpack_grams",
     "weighted_grams",
@@ -282,15 +282,15 @@ def weighted_grams(design, weights, half=None):
     -------
     grams : array of shape (n_columns * (n_columns + 1) / 2, n_weights)
     """
-    if half is None and has_gram_kernel(design):
+    if half is None and runs_triton(design):
         from skmoe._gram_kernel import weighted_grams_on_cuda
 
         return weighted_grams_on_cuda(design, weights)
     return half_products(design, half) @ weights.T
 
 
-def has_gram_kernel(array):
-    """Return whether grams of an array are summed without writing out products."""
+def runs_triton(array):
+    """Return whether an array is where kernels of Triton can work on it."""
     return is_on_cuda(array) and _has_triton()
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skmoe._blocks import has_gram_kernel, row_blocks
+from skmoe._blocks import row_blocks, runs_triton
 from skmoe._xp import (
     empty,
     is_foreign,
@@ -201,7 +201,7 @@ class FusedNode:
 
     def _in_one_kernel(self) -> Any:
         """Return what does a block's E-step at once on a CUDA device, or None."""
-        if self.assign is not None or not has_gram_kernel(self.weight):
+        if self.assign is not None or not runs_triton(self.weight):
             return None
         from skmoe.em._device_step import EStep
 

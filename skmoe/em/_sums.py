@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skmoe._blocks import FormedRows, has_gram_kernel, weighted_grams
+from skmoe._blocks import FormedRows, runs_triton, weighted_grams
 from skmoe._xp import (
     ALIGNED,
     block_numbers,
@@ -90,7 +90,7 @@ class Group:
         if gram_rows.shape[0]:
             rows = design.shape[1]
             kept = self._half is not None and self._half.shape[1] == rows
-            if not kept and not has_gram_kernel(design):
+            if not kept and not runs_triton(design):
                 self._half = empty(design, (self.half_grams.shape[0], rows))
             self.half_grams += weighted_grams(design, gram_rows, self._half)
         self.score += design @ score_rows.T
@@ -119,7 +119,7 @@ def block_rows(groups: list[Group]) -> int:
     width = 0
     for group in groups:
         p = group.matrix.shape[0]
-        width += 0 if has_gram_kernel(group.anchor) else p * (p + 1) // 2
+        width += 0 if runs_triton(group.anchor) else p * (p + 1) // 2
         width += sum(group.gram_rows) + sum(k.n_score_rows for k in group.kernels)
     anchor = groups[0].anchor
     if is_foreign(anchor):

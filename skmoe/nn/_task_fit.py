@@ -114,7 +114,7 @@ class TaskTrainer:
         state = vars(self) | {"device": torch.device("cpu")}
         state["objective"] = copy.deepcopy(self.objective).cpu()
         state["optimizer"] = _on(self.optimizer.state_dict(), state["device"])
-        state["generator"] = _seed_or_state(self.generator)
+        state["generator"] = _carried(self.generator, state["device"])
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -137,9 +137,8 @@ class TaskTrainer:
         new = copy.copy(self)
         new.device = device
         new.objective = copy.deepcopy(self.objective).to(device)
-        same = self.device.type == device.type
-        kept = self.generator.get_state() if same else _seed_or_state(self.generator)
-        new._set_up(_on(self.optimizer.state_dict(), device), kept)
+        carried = _carried(self.generator, device)
+        new._set_up(_on(self.optimizer.state_dict(), device), carried)
         return new
 
     def take_settings(self, settings: TaskSettings) -> None:
@@ -297,9 +296,9 @@ def _place(distributed: bool) -> tuple[int, int]:
     return torch.distributed.get_rank(), torch.distributed.get_world_size()
 
 
-def _seed_or_state(generator: torch.Generator) -> int | Tensor:
-    """Return what a generator on the CPU goes on from."""
-    if generator.device.type == "cpu":
+def _carried(generator: torch.Generator, device: torch.device) -> int | Tensor:
+    """Return what a generator on another device goes on from: a state, or a seed."""
+    if generator.device.type == device.type:
         return generator.get_state()
     return int(torch.randint(2**62, (), generator=generator, device=generator.device))
 

@@ -165,6 +165,55 @@ class TaskModel:
         result: Array = torch.cat(parts).double().cpu().numpy()
         return result
 
+    def task_losses(
+        self, data: TaskData, params: dict[str, Tensor] | None = None
+    ) -> Tensor:
+        """Return the mean loss of each task, of shape (n_tasks,), without penalties.
+
+        In nats per labelled row, or halved squares of standard deviations; 0 for a
+        task without labels. Counts have a constant added that makes the loss half
+        their deviance, so that no loss is negative.
+
+        Parameters
+        ----------
+        data : TaskData
+        params : dict of str to tensor, default=None
+            Parameters of the network by name, in place of those that it has.
+        """
+        objective, network = self.trainer.objective, self.network
+        inputs = (data.numbers, data.codes)
+        raw, _ = torch.func.functional_call(network, params or {}, inputs)
+        losses = objective.mean_losses(raw, data.labels)
+        counts = [kind == "count" for kind in objective.kinds]
+        if any(counts):
+            y = data.labels * torch.tensor(counts, device=self.device)
+            losses = losses + torch.special.xlogy(y, y) - y
+        weight = data.weight
+        total = weight.sum(dim=0)
+        return (losses * weight).sum(dim=0) / total.where(total > 0, 1.0)
+
+    def task_gradients(self, data: TaskData) -> tuple[Tensor, list[Tensor]]:
+        """Return the mean loss of each task and its gradient; change nothing.
+
+        Returns
+        -------
+        losses : tensor of shape (n_tasks,)
+        gradients : list of tensors of shape (n_tasks, *shape of a parameter)
+            Of the parameters of the network, in their order.
+        """
+        self.network.eval()
+        params = list(self.network.parameters())
+        with torch.enable_grad():
+            losses = self.task_losses(data)
+            by_task = [
+                torch.autograd.grad(
+                    loss, params, retain_graph=True, materialize_grads=True
+                )
+                for loss in losses
+            ]
+        parts = zip(*by_task, strict=True)
+        return losses.detach(), [torch.stack(part) for part in parts]
+
     def grow(self, n_codes: int, seed: int) -> None:
         """Give codes that have come up since rows of the table, to n_codes in all."""
         table = self.network.rows.table
