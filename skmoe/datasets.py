@@ -1,4 +1,4 @@
-"""Data with regimes: generators with a known truth, and two real tables.
+"""Data with regimes or several tasks: generators with a known truth, real tables.
 
 Every generator states its law and takes `random_state`; with
 ``return_truth=True`` it also returns the law as an object, whose ``log_prob(X, y)``
@@ -16,10 +16,13 @@ from skmoe._classics import make_robot_arm, make_two_spirals
 from skmoe._correlated import make_correlated_tasks
 from skmoe._simulated import make_claims, make_visits
 from skmoe._tables import load_concrete, load_mcycle
+from skmoe._task_tables import load_census_income, load_kuairand
 from skmoe._truth import LinearMixture, LogisticMixture, PiecewiseLinear, TwoLinkArm
 
 __all__ = [
+    "load_census_income",
     "load_concrete",
+    "load_kuairand",
     "load_mcycle",
     "make_claims",
     "make_correlated_tasks",

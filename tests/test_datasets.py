@@ -9,7 +9,9 @@ from scipy import integrate, stats
 
 from skmoe import datasets
 from skmoe.datasets import (
+    load_census_income,
     load_concrete,
+    load_kuairand,
     load_mcycle,
     make_mixture_classification,
     make_mixture_regression,
@@ -314,14 +316,87 @@ def test_concrete_is_the_published_table():
     assert np.corrcoef(column["water"], table.target)[0, 1] < -0.2
 
 
+def test_census_income_is_a_sample_with_the_tasks_of_the_paper():
+    table, test = load_census_income(), load_census_income(subset="test")
+    assert table.data.shape == (20000, 38)
+    assert test.data.shape == (6000, 38)
+    assert list(table.data.dtypes) == list(test.data.dtypes)
+    kinds = table.data.dtypes.astype(str)
+    assert (kinds == "float64").sum() == 7
+    assert (kinds == "category").sum() == 31
+    assert not {"education", "marital_status", "income"} & set(table.feature_names)
+    assert table.target_names == ["income", "college", "never_married"]
+    assert set(np.unique(table.target)) == {0, 1}
+    # Shares and correlation of the whole table: 6.2 %, 43.4 % and -0.178.
+    assert table.target["income"].mean() == pytest.approx(0.062, abs=0.004)
+    assert table.target["never_married"].mean() == pytest.approx(0.434, abs=0.01)
+    correlation = np.corrcoef(table.target["income"], table.target["never_married"])
+    assert correlation[0, 1] == pytest.approx(-0.178, abs=0.02)
+    degrees = table.frame["education"][table.target["college"] == 1]
+    assert "Doctorate degree(PhD EdD)" in set(degrees)
+    assert "High school graduate" not in set(degrees)
+    assert table.data["migration_msa"].isna().mean() == pytest.approx(0.5, abs=0.02)
+    assert "?" not in set(table.data["migration_msa"])
+    assert (table.data["age"].min(), table.data["age"].max()) == (0.0, 90.0)
+    assert "instance weight" in table.DESCR
+    assert "#" not in table.DESCR
+
+
+def test_kuairand_is_a_log_in_order_of_time():
+    table = load_kuairand()
+    assert table.data.shape == (41828, 4)
+    assert table.target.shape == (41828, 6)
+    assert table.frame["date"].is_monotonic_increasing
+    assert table.frame["date"].nunique() == 14
+    assert table.data["user_id"].nunique() == 664
+    assert table.data["hour"].between(0, 23).all()
+    duration = table.data["duration_ms"]
+    assert duration.min() > 0
+    assert duration.isna().mean() == pytest.approx(0.185, abs=0.001)
+    reactions = table.target.drop(columns="play_time_ms")
+    assert set(np.unique(reactions)) == {0, 1}
+    assert reactions["is_follow"].sum() == 304
+    played = table.target["play_time_ms"].groupby(reactions["is_click"]).median()
+    assert played[1] > 5 * played[0]
+    assert "CC BY-SA 4.0" in table.DESCR
+
+
+@pytest.mark.parametrize("load", [load_census_income, load_kuairand])
+def test_task_tables_as_pairs(load):
+    table = load()
+    X, y = load(return_X_y=True)
+    assert X.equals(table.data)
+    assert y.equals(table.target)
+    assert list(X) == table.feature_names
+    assert list(y) == table.target_names
+
+
+@pytest.mark.parametrize("load", [load_census_income, load_kuairand])
+def test_task_tables_need_pandas(load, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match=f"{load.__name__} needs pandas"):
+        load()
+
+
+def test_unknown_subset():
+    with pytest.raises(ValueError, match="subset must be 'train' or 'test', got 'all'"):
+        load_census_income(subset="all")
+
+
 def test_every_table_has_its_origin_and_licence_stated():
     folder = resources.files("skmoe") / "data"
     notice = (folder / "README.md").read_text(encoding="utf-8")
     tables = [item.name for item in folder.iterdir() if ".csv" in item.name]
-    assert sorted(tables) == ["concrete.csv", "mcycle.csv"]
+    assert sorted(tables) == [
+        "census_income.csv.gz",
+        "concrete.csv",
+        "kuairand.csv.gz",
+        "mcycle.csv",
+    ]
     for name in tables:
         assert f"`{name}`" in notice
     assert "CC BY 4.0" in notice
+    assert "CC BY-SA 4.0" in notice
 
 
 def test_public_names():

@@ -17,7 +17,7 @@ FLOORS = {
     0: [
         "exceptions _xp _special_xp _gaps _sklearn _expansion _gram_kernel "
         "_e_step_kernel _blocks _multinomial _elastic _tree _terms _truth "
-        "_tables _checks _arm _classics _simulated _correlated datasets",
+        "_tables _task_tables _checks _arm _classics _simulated _correlated datasets",
     ],
     1: [
         "_protocols likelihoods._normal likelihoods._classes "
@@ -28,10 +28,11 @@ FLOORS = {
         "law._crps law distribution",
         "nn._arguments nn._embeddings nn._columns nn._attention nn._mlp nn._cnn "
         "nn._transformer nn._vit nn._state nn._warm nn._heads nn._rows "
-        "nn._stack nn._optimiser nn._train nn._joint nn._lookup_kernel nn._code_table nn._noise "
-        "nn._table_rows nn._architectures nn._expert_bank nn._task_chain nn._mmoe "
-        "nn._task_losses nn._task_data nn._weight_average nn._task_step "
-        "nn._task_fit nn._task_model nn _torch_part",
+        "nn._stack nn._optimiser nn._train nn._joint nn._lookup_kernel "
+        "nn._code_table nn._noise nn._table_rows nn._architectures "
+        "nn._expert_bank nn._task_chain nn._mmoe nn._task_losses "
+        "nn._task_data nn._weight_average nn._task_step nn._task_fit "
+        "nn._task_model nn _torch_part",
     ],
     2: [
         "gates._constant gates._missing gates._covariance gates._softmax_kernel "
@@ -75,9 +76,11 @@ FLOORS = {
         "multitask._labels multitask._label_columns multitask._label_weights "
         "multitask._targets multitask._scorers multitask._split multitask._chains "
         "multitask._skill multitask._monitor multitask._epochs multitask._plan "
-        "multitask._training multitask._usage multitask._documented "
-        "multitask._estimator multitask._classifier multitask._regressor "
-        "multitask._mixed multitask",
+        "multitask._training multitask._usage multitask._affinity "
+        "multitask._documented "
+        "multitask._onnx_columns multitask._onnx_encoder multitask._onnx_network "
+        "multitask._export multitask._estimator multitask._classifier "
+        "multitask._regressor multitask._mixed multitask",
     ],
     5: [
         "inspection._tree_page inspection._tree_drawing inspection._tree "
@@ -85,7 +88,7 @@ FLOORS = {
         "inspection._probe inspection._gate_regions inspection._gate_profile "
         "inspection._usage inspection._responsibilities inspection._traces "
         "inspection._band inspection._calibration inspection._coverage "
-        "inspection._dendrogram inspection",
+        "inspection._dendrogram inspection._task_experts inspection",
         "model_selection._dendrogram model_selection._criteria "
         "model_selection._request model_selection._bound model_selection._sweep "
         "model_selection._path model_selection._delegation "

@@ -7,6 +7,7 @@ from skmoe.inspection._dendrogram import DendrogramDisplay
 from skmoe.inspection._gate_profile import GateProfileDisplay
 from skmoe.inspection._gate_regions import GateRegionDisplay
 from skmoe.inspection._responsibilities import ResponsibilityDisplay
+from skmoe.inspection._task_experts import TaskAffinityDisplay, TaskExpertsDisplay
 from skmoe.inspection._traces import ObjectiveTraceDisplay
 from skmoe.inspection._tree import TreeDisplay
 from skmoe.inspection._usage import ExpertUsageDisplay
@@ -31,5 +32,7 @@ __all__ = [
     "ObjectiveTraceDisplay",
     "PredictiveBandDisplay",
     "ResponsibilityDisplay",
+    "TaskAffinityDisplay",
+    "TaskExpertsDisplay",
     "TreeDisplay",
 ]

@@ -29,7 +29,8 @@ def parents_of(chain, names, excluded=()):
         front of it, or the chain runs in a circle.
     """
     if chain is None:
-        chains = [[name for name in names if name not in excluded]]
+        binary = [name for name in names if name not in excluded]
+        chains = [binary] if len(binary) > 1 else []
     else:
         chains = [_links(one) for one in _several(chain)]
     parent = {}

@@ -10,6 +10,7 @@ from skmoe._sklearn import StrOptions, fit_context
 from skmoe.multitask._documented import documented
 from skmoe.multitask._estimator import FROM_ZERO, BaseMultiTask
 from skmoe.multitask._labels import decode, probabilities, split_raw
+from skmoe.multitask._skill import mean_score
 from skmoe.multitask._targets import assemble, row_weights
 from skmoe.multitask._training import targets_of
 
@@ -84,7 +85,7 @@ class MMoEClassifier(ClassifierMixin, BaseMultiTask):
         chain=None,
         chain_penalty=0.6,
         embedding_size=8,
-        embedding_penalty=1e-5,
+        embedding_penalty=60.0,
         categorical_features="from_dtype",
         numeric_encoding="bins",
         n_bins=128,
@@ -94,7 +95,7 @@ class MMoEClassifier(ClassifierMixin, BaseMultiTask):
         task_weights=None,
         class_weight=None,
         aggregator=None,
-        learning_rate=3e-3,
+        learning_rate=5e-3,
         weight_decay=0.0,
         weight_averaging=0.998,
         batch_size=1024,
@@ -126,8 +127,9 @@ class MMoEClassifier(ClassifierMixin, BaseMultiTask):
     def partial_fit(self, X, y, sample_weight=None, *, classes=None):
         """Train for one epoch on further rows, such as those of a new day.
 
-        Categories that are new get vectors of their own; bins and scales of numbers
-        stay those of the first rows.
+        Categories that are new get vectors of their own, and those that do not occur
+        keep theirs: ``embedding_penalty`` is of the first rows alone. Bins and scales
+        of numbers stay theirs.
 
         Parameters
         ----------
@@ -207,7 +209,7 @@ class MMoEClassifier(ClassifierMixin, BaseMultiTask):
             for got, wanted, w in parts
             if w.any()
         ]
-        return float(np.mean(right))
+        return mean_score(right)
 
     def __sklearn_tags__(self):
         """Return the tags of scikit-learn."""

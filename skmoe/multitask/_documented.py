@@ -49,8 +49,10 @@ PARAMETERS = """\
 {chain}\
     embedding_size : int, default=8
         Numbers in the vector of a category.
-    embedding_penalty : float, default=1e-5
-        On the sum of squares of all vectors of categories: keeps those of rare ones
+    embedding_penalty : float, default=60.0
+        On the sum of squares of all vectors of categories, over the total weight of
+        the rows: a normal prior on each number, of variance
+        ``1 / (2 * embedding_penalty)``, which keeps the vectors of rare categories
         near zero.
     categorical_features : "from_dtype", array-like or None, default="from_dtype"
         Columns of categories: those of a data frame that hold text, booleans or
@@ -77,8 +79,8 @@ PARAMETERS = """\
 {class_weight}\
     aggregator : torchjd aggregator or None, default=None
         What makes one direction of the tasks' gradients, such as
-        ``torchjd.aggregation.UPGrad()``. None: their sum.
-    learning_rate : float, default=3e-3
+        ``torchjd.aggregation.PCGrad()``. None: their sum.
+    learning_rate : float, default=5e-3
     weight_decay : float, default=0.0
         Of AdamW.
     weight_averaging : float, default=0.998
@@ -86,13 +88,13 @@ PARAMETERS = """\
         keeps the last weights.
     batch_size : int, default=1024
     max_epochs : int or "auto", default="auto"
-        "auto": 2000 steps, and from 20 to 500 epochs.
+        "auto": 2000 steps, and from 20 to 200 epochs.
     early_stopping : bool or "auto", default="auto"
         Whether a part of the rows tells the best epoch; "auto": with more than
         10,000 rows. Where ``fit`` is given ``X_val``, those rows do. The weights of
         the best epoch are kept in any case.
     validation_fraction : float, default=0.1
-        The part of the rows, drawn so that all classes are in it.
+        The part of the rows, drawn so that all classes are in it where they can be.
     n_iter_no_change : int, default=3
         Epochs without a better one before training stops.
     monitor : {"loss", "auc"}, default="loss"
@@ -109,7 +111,8 @@ PARAMETERS = """\
         Whether the processes that ``torchrun`` started share the rows of each batch;
         each is given all rows, and all end with the same network.
     warm_start : bool, default=False
-        Whether ``fit`` goes on with the network, encoding and tasks of the last fit.
+        Whether ``fit`` goes on with the network, encoding and tasks of the last fit,
+        whose structure must not have changed.
     random_state : int, RandomState or None, default=None
         Of first weights, order of rows, dropout and held-out rows.
     verbose : int, default=0

@@ -10,8 +10,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skmoe._sklearn import Interval, StrOptions, fit_context
+from skmoe.multitask._affinity import TaskAffinity
 from skmoe.multitask._columns import checked_table
 from skmoe.multitask._epochs import EpochReporter, history_of
+from skmoe.multitask._export import OnnxExport
 from skmoe.multitask._monitor import AUCMonitor
 from skmoe.multitask._plan import epochs_for
 from skmoe.multitask._training import (
@@ -30,7 +32,12 @@ RATE = Interval(numbers.Real, 0, 1, closed="left")
 
 
 class BaseMultiTask(
-    GateReadings, CallbackSupportMixin, MultiOutputMixin, BaseEstimator
+    GateReadings,
+    TaskAffinity,
+    OnnxExport,
+    CallbackSupportMixin,
+    MultiOutputMixin,
+    BaseEstimator,
 ):
     """What the estimators share: arguments, training, prediction of raw outputs.
 
@@ -171,7 +178,7 @@ class BaseMultiTask(
         table = checked_table(self, X, reset=known is None)
         rows = read_rows(self, table, y, sample_weight, known, classes)
         rng = check_random_state(self.random_state)
-        prepared_parts = prepared(self, rows, None, known, rng)
+        prepared_parts = prepared(self, rows, None, known, rng, further=True)
         return self._train(*prepared_parts, 1, (X, y, sample_weight))
 
     def _train(self, fitted, data, held_out, n_epochs, given):
@@ -182,7 +189,7 @@ class BaseMultiTask(
             self, *given, names, n_epochs, lambda: self._attributes(fitted, epochs)
         )
         monitor = None
-        if held_out is not None and self.monitor == "auc":
+        if self.monitor == "auc":
             monitor = AUCMonitor(fitted.tasks, fitted.task_weights)
 
         def on_epoch(epoch):

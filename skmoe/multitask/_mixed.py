@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from skmoe._sklearn import StrOptions, fit_context
@@ -10,7 +9,7 @@ from skmoe.multitask._classifier import OF_CLASSES
 from skmoe.multitask._documented import documented
 from skmoe.multitask._estimator import BaseMultiTask
 from skmoe.multitask._labels import decode, probabilities, split_raw
-from skmoe.multitask._skill import skill
+from skmoe.multitask._skill import mean_score, skill
 from skmoe.multitask._targets import assemble, code, row_weights
 from skmoe.multitask._training import targets_of
 
@@ -89,7 +88,7 @@ class MultiTaskMMoE(BaseMultiTask):
         chain=None,
         chain_penalty=0.6,
         embedding_size=8,
-        embedding_penalty=1e-5,
+        embedding_penalty=60.0,
         categorical_features="from_dtype",
         numeric_encoding="bins",
         n_bins=128,
@@ -99,7 +98,7 @@ class MultiTaskMMoE(BaseMultiTask):
         task_weights=None,
         class_weight=None,
         aggregator=None,
-        learning_rate=3e-3,
+        learning_rate=5e-3,
         weight_decay=0.0,
         weight_averaging=0.998,
         batch_size=1024,
@@ -135,8 +134,9 @@ class MultiTaskMMoE(BaseMultiTask):
     def partial_fit(self, X, y, sample_weight=None, *, classes=None):
         """Train for one epoch on further rows, such as those of a new day.
 
-        Categories that are new get vectors of their own; bins and scales of numbers
-        stay those of the first rows.
+        Categories that are new get vectors of their own, and those that do not occur
+        keep theirs: ``embedding_penalty`` is of the first rows alone. Bins and scales
+        of numbers stay theirs.
 
         Parameters
         ----------
@@ -240,7 +240,5 @@ class MultiTaskMMoE(BaseMultiTask):
         score : float
             See ``task_scores``; tasks of which nothing can be said are left out.
         """
-        scores = np.array(list(self.task_scores(X, y, sample_weight).values()))
-        told = np.isfinite(scores)
-        weight = self._fitted.task_weights
-        return float(np.average(scores[told], weights=weight[told]))
+        scores = self.task_scores(X, y, sample_weight)
+        return mean_score(list(scores.values()), self._fitted.task_weights)

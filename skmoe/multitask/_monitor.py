@@ -53,24 +53,25 @@ class AUCMonitor:
         areas = np.array(
             [_area(labels[:, t], part, weight[:, t]) for t, part in enumerate(parts)]
         )
-        told = np.isfinite(areas) & (self.weight > 0)
-        if not told.all() and not self.warned:
-            self._warn(told)
+        counts = self.weight > 0
+        told = np.isfinite(areas) & counts
         if not told.any():
             raise ValueError(
                 "monitor='auc': no task has two classes among the validation rows; "
                 "give more of them, or use monitor='loss'."
             )
+        self._warn_of(counts & ~told)
         mean = np.average(areas[told], weights=self.weight[told])
         return {"score": [float(mean)], "auc": areas.tolist()}
 
-    def _warn(self, told):
+    def _warn_of(self, silent):
+        """Warn of tasks that say nothing, the first time that there are any."""
+        if self.warned or not silent.any():
+            return
         self.warned = True
-        silent = [
-            t.name for t, known in zip(self.tasks, told, strict=True) if not known
-        ]
+        names = [t.name for t, one in zip(self.tasks, silent, strict=True) if one]
         warnings.warn(
-            f"the validation rows have fewer than two classes of {silent}: the best "
+            f"the validation rows have fewer than two classes of {names}: the best "
             "epoch is told by the other tasks.",
             UndefinedMetricWarning,
             stacklevel=2,

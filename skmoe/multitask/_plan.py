@@ -1,19 +1,28 @@
 """From constructor arguments and tasks to the plan of a network."""
 
+import copy
 from importlib import import_module
 
 import numpy as np
 
 from skmoe.multitask._chains import parents_of
 
-__all__ = ["check_architecture", "dtype_name", "epochs_for", "needs_torch", "plan_for"]
+__all__ = [
+    "check_architecture",
+    "check_structure",
+    "dtype_name",
+    "epochs_for",
+    "needs_torch",
+    "plan_for",
+    "structure_of",
+]
 
 # Up to so many rows float64 costs next to nothing, and results do not depend on how
 # rows are batched.
 FEW_ROWS = 10_000
 # Steps that a network needs to get anywhere; and bounds of the epochs they take.
 STEPS, LEAST_EPOCHS, MOST_EPOCHS = 2_000, 20, 200
-PENALTIES = ("gate_entropy", "load_balance", "embedding_penalty", "chain_penalty")
+PENALTIES = ("gate_entropy", "load_balance", "chain_penalty")
 NETWORK = (
     "architecture",
     "n_experts",
@@ -69,6 +78,24 @@ def check_architecture(estimator, tasks):
             f"the tasks {[(task.name, task.kind) for task in tasks]}."
         )
     return parents
+
+
+def structure_of(estimator):
+    """Return the arguments that say what the network is made of."""
+    names = (*NETWORK, "chain", "embedding_size", "numeric_encoding", "column_dropout")
+    return {name: copy.deepcopy(getattr(estimator, name)) for name in names}
+
+
+def check_structure(estimator, structure):
+    """Raise a ValueError if a fit is to go on with a network of another structure."""
+    for name, value in structure_of(estimator).items():
+        if repr(value) != repr(structure[name]):
+            raise ValueError(
+                f"the network of the last fit has {name}={structure[name]!r}, and "
+                f"{name} is {value!r} now: with warm_start=True and in partial_fit the "
+                "network goes on as it is. Put the old value back, or fit anew with "
+                "warm_start=False."
+            )
 
 
 def dtype_name(estimator, n_rows, device_type):
@@ -131,6 +158,11 @@ def plan_for(estimator, encoder, tasks, labels, weight, parents):
 
 def _start(task, labels, weight):
     """Return the raw outputs that predict a task best without x."""
+    if not weight.any():
+        raise ValueError(
+            f"no label of task {task.name!r} is left to train on: class_weight is 0 "
+            "for all of them, or they are held out."
+        )
     if task.kind == "regression":
         return np.zeros(1)
     if task.kind == "count":

@@ -1,6 +1,5 @@
 """Several tasks with numbers."""
 
-import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
@@ -9,6 +8,7 @@ from skmoe._sklearn import fit_context
 from skmoe.multitask._documented import documented
 from skmoe.multitask._estimator import BaseMultiTask
 from skmoe.multitask._labels import decode
+from skmoe.multitask._skill import mean_score
 from skmoe.multitask._targets import assemble, row_weights
 from skmoe.multitask._training import targets_of
 
@@ -67,7 +67,7 @@ class MMoERegressor(RegressorMixin, BaseMultiTask):
         gate_entropy=0.0,
         load_balance=0.0,
         embedding_size=8,
-        embedding_penalty=1e-5,
+        embedding_penalty=60.0,
         categorical_features="from_dtype",
         numeric_encoding="bins",
         n_bins=128,
@@ -76,7 +76,7 @@ class MMoERegressor(RegressorMixin, BaseMultiTask):
         max_list_length=50,
         task_weights=None,
         aggregator=None,
-        learning_rate=3e-3,
+        learning_rate=5e-3,
         weight_decay=0.0,
         weight_averaging=0.998,
         batch_size=1024,
@@ -102,8 +102,9 @@ class MMoERegressor(RegressorMixin, BaseMultiTask):
     def partial_fit(self, X, y, sample_weight=None):
         """Train for one epoch on further rows, such as those of a new day.
 
-        Categories that are new get vectors of their own; bins and scales of numbers
-        stay those of the first rows.
+        Categories that are new get vectors of their own, and those that do not occur
+        keep theirs: ``embedding_penalty`` is of the first rows alone. Bins and scales
+        of numbers stay theirs.
 
         Parameters
         ----------
@@ -159,4 +160,4 @@ class MMoERegressor(RegressorMixin, BaseMultiTask):
             for got, wanted, w in parts
             if w.any()
         ]
-        return float(np.mean(each))
+        return mean_score(each)

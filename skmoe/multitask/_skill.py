@@ -1,9 +1,38 @@
 """How much of a task's loss a model takes away."""
 
+import warnings
+
 import numpy as np
 from scipy.special import log_softmax, xlogy
+from sklearn.exceptions import UndefinedMetricWarning
 
-__all__ = ["skill"]
+__all__ = ["mean_score", "skill"]
+
+
+def mean_score(scores, weight=None):
+    """Return the mean of the scores of tasks, without those that are NaN.
+
+    Parameters
+    ----------
+    scores : array-like of shape (n_tasks,)
+    weight : array of shape (n_tasks,), default=None
+
+    Returns
+    -------
+    score : float
+        NaN, with a warning, if no task has a score.
+    """
+    scores = np.asarray(scores, dtype=float)
+    weight = np.ones(len(scores)) if weight is None else weight
+    told = np.isfinite(scores) & (weight > 0)
+    if not told.any():
+        warnings.warn(
+            "the score is not defined: no task has enough labels in y.",
+            UndefinedMetricWarning,
+            stacklevel=3,
+        )
+        return np.nan
+    return float(np.average(scores[told], weights=weight[told]))
 
 
 def skill(task, labels, raw, weight):

@@ -223,6 +223,13 @@ def _check_declared(kinds, names):
 
 
 def _by_task(classes, targets):
+    if isinstance(classes, dict):
+        unknown = [name for name in classes if name not in targets.names]
+        if unknown:
+            raise ValueError(
+                f"classes names {unknown}, which are not among the tasks "
+                f"{list(targets.names)}."
+            )
     if classes is None or isinstance(classes, dict):
         return classes or {}
     classes = [classes] if targets.single else list(classes)

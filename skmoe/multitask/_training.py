@@ -11,9 +11,11 @@ from skmoe.multitask._columns import checked_table
 from skmoe.multitask._encoder import TableEncoder
 from skmoe.multitask._plan import (
     check_architecture,
+    check_structure,
     dtype_name,
     needs_torch,
     plan_for,
+    structure_of,
 )
 from skmoe.multitask._split import deal
 from skmoe.multitask._targets import (
@@ -61,6 +63,8 @@ class Fitted:
         Whether y had one dimension.
     kind : str
         What y was: "array", "pandas", "polars" or "dict".
+    structure : dict
+        The arguments that say what the network is made of.
     """
 
     encoder: Any
@@ -70,6 +74,7 @@ class Fitted:
     task_weights: np.ndarray
     single: bool
     kind: str
+    structure: dict
 
 
 @dataclass(frozen=True)
@@ -145,14 +150,20 @@ def with_held_out(estimator, rows, held_out, rng):
         X_val, y_val, sample_weight_val as given to ``fit``.
     """
     X_val, y_val, weight_val = held_out
-    if (X_val is None) != (y_val is None):
-        raise ValueError("X_val and y_val go together: give both or neither.")
+    n_given = sum(part is not None for part in (X_val, y_val))
+    if n_given == 1 or (n_given == 0 and weight_val is not None):
+        raise ValueError(
+            "X_val and y_val go together, and sample_weight_val goes with both: give "
+            "them, or leave all out."
+        )
     if X_val is not None:
         table = checked_table(estimator, X_val, reset=False)
         targets = targets_of(estimator, table, y_val, rows.tasks)
         weight = weights(targets, rows.tasks, weight_val)
         labels, _ = code(targets, rows.tasks, weight)
         used = weight.any(axis=1)
+        if not used.any():
+            raise ValueError("y_val has no label: all are missing.")
         given = Rows(table, targets, rows.tasks, labels, weight, None, used)
         return rows, given
     many = int(rows.used.sum()) > EARLY_STOPPING_ROWS
@@ -174,13 +185,13 @@ def _drawn(estimator, rows, rng):
     out[candidates] = deal(codes, np.array([1.0 - part, part]), rng) == 1
     if not out.any() or out.sum() == len(candidates):
         raise ValueError(
-            f"validation_fraction={part} of {len(candidates)} rows leaves none on one "
-            "side: give X_val and y_val, or early_stopping=False."
+            f"validation_fraction={part} of n_samples={len(candidates)} leaves none on "
+            "one side: give X_val and y_val, or early_stopping=False."
         )
     return out
 
 
-def prepared(estimator, rows, valid, fitted, rng):
+def prepared(estimator, rows, valid, fitted, rng, *, further=False):
     """Return a model to train, and its rows.
 
     Parameters
@@ -192,6 +203,9 @@ def prepared(estimator, rows, valid, fitted, rng):
     fitted : Fitted or None
         What to go on from.
     rng : RandomState
+    further : bool
+        Whether these are further rows, which many categories do not occur in: a
+        penalty on vectors would make a fitted network forget those.
 
     Returns
     -------
@@ -200,32 +214,22 @@ def prepared(estimator, rows, valid, fitted, rng):
     data : TaskData
     held_out : TaskData or None
     """
-    owner = type(estimator).__name__
-    models = needs_torch(owner, "_task_model")
+    models = needs_torch(type(estimator).__name__, "_task_model")
     seed = models.shared_seed(rng.randint(2**31 - 1), estimator.distributed)
+    weight = rows.weight[rows.used]
+    penalized = not (fitted and further)
+    settings = _settings(estimator, weight, penalized=penalized)
     if fitted is None:
-        encoder = _encoder(estimator).fit(rows.table, rows.row_weight * rows.used)
+        fitted = _new(estimator, rows, settings, seed)
     else:
+        check_structure(estimator, fitted.structure)
         encoder = copy.deepcopy(fitted.encoder)
         encoder.extend(safe_indexing(rows.table, np.flatnonzero(rows.used)))
-    n_rows, weight = int(rows.used.sum()), rows.weight[rows.used]
-    settings = _settings(estimator, n_rows)
-    if fitted is None:
-        parents = check_architecture(estimator, rows.tasks)
-        device = needs_torch(owner, "_rows").place_of(estimator.device, None, owner)
-        dtype = dtype_name(estimator, n_rows, device.type)
-        labels = rows.labels[rows.used]
-        plan = plan_for(estimator, encoder, rows.tasks, labels, weight, parents)
-        model = models.TaskModel(plan, settings, device, dtype, seed)
-        single, kind = rows.targets.single, rows.targets.kind
-        fitted = Fitted(
-            encoder, rows.tasks, parents, model, plan.task_weights, single, kind
-        )
-    else:
         model = on_device(estimator, fitted.model)
         model = model.with_settings(settings, weight.mean(axis=0))
         model.grow(encoder.n_codes_, seed)
         fitted = replace(fitted, encoder=encoder, model=model)
+    encoder, model = fitted.encoder, fitted.model
     encoded = encoder.transform(rows.table)
     data = _data(model, encoded, rows)
     if model.trainer.n_epochs == 0:
@@ -233,6 +237,28 @@ def prepared(estimator, rows, valid, fitted, rng):
     if valid is not None and valid.table is not rows.table:
         encoded = encoder.transform(valid.table)
     return fitted, data, None if valid is None else _data(model, encoded, valid)
+
+
+def _new(estimator, rows, settings, seed):
+    """Return an encoder and a model that is not trained yet."""
+    owner, tasks, used = type(estimator).__name__, rows.tasks, rows.used
+    encoder = _encoder(estimator).fit(rows.table, rows.row_weight * used)
+    parents = check_architecture(estimator, tasks)
+    device = needs_torch(owner, "_rows").place_of(estimator.device, None, owner)
+    dtype = dtype_name(estimator, int(used.sum()), device.type)
+    labels, weight = rows.labels[used], rows.weight[used]
+    plan = plan_for(estimator, encoder, tasks, labels, weight, parents)
+    model_class = needs_torch(owner, "_task_model").TaskModel
+    return Fitted(
+        encoder=encoder,
+        tasks=tasks,
+        parents=parents,
+        model=model_class(plan, settings, device, dtype, seed),
+        task_weights=plan.task_weights,
+        single=rows.targets.single,
+        kind=rows.targets.kind,
+        structure=structure_of(estimator),
+    )
 
 
 def _data(model, encoded, rows):
@@ -251,13 +277,16 @@ def _encoder(estimator):
     return TableEncoder(**options)
 
 
-def _settings(estimator, n_rows):
+def _settings(estimator, weight, *, penalized):
     """Return how to train, as `skmoe.nn._task_fit` takes it."""
     module = needs_torch(type(estimator).__name__, "_task_fit")
+    penalty = estimator.embedding_penalty if penalized else 0.0
     return module.TaskSettings(
-        batch_size=min(estimator.batch_size, n_rows),
+        batch_size=min(estimator.batch_size, len(weight)),
         learning_rate=estimator.learning_rate,
         weight_decay=estimator.weight_decay,
+        # A prior: it counts the less, the more labels there are.
+        embedding_penalty=penalty / weight.sum(axis=0).mean(),
         decay=estimator.weight_averaging,
         patience=estimator.n_iter_no_change,
         bfloat16=estimator.precision == "bfloat16",

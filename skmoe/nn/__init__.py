@@ -3,7 +3,8 @@
 Every module is built as ``Module(n_inputs, n_outputs, *, ...)`` and turns a float
 tensor of shape (n_rows, n_inputs) into raw outputs (means, logits or log rates) of
 shape (n_rows, n_outputs). Copies of one module can be stacked and run at once by
-``torch.func.stack_module_state`` and ``vmap``.
+``torch.func.stack_module_state`` and ``vmap``. `MMoENetwork` is the exception: numbers
+and codes in, raw outputs of several tasks and gate weights out.
 """
 
 try:
@@ -18,15 +19,19 @@ from skmoe.nn._embeddings import (
     PiecewiseLinearEmbedding,
 )
 from skmoe.nn._mlp import MLP
+from skmoe.nn._mmoe import MMoENetwork
+from skmoe.nn._table_rows import TableRows
 from skmoe.nn._transformer import RowTransformer
 from skmoe.nn._vit import SmallViT
 
 __all__ = [
     "MLP",
     "CategoryEmbedding",
+    "MMoENetwork",
     "PeriodicEmbedding",
     "PiecewiseLinearEmbedding",
     "RowTransformer",
     "SmallCNN",
     "SmallViT",
+    "TableRows",
 ]

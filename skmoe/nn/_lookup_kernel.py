@@ -8,7 +8,6 @@ CUDA device are.
 """
 
 import math
-from typing import Any
 
 import torch
 import triton
@@ -21,15 +20,9 @@ CODES_AT_ONCE = 128
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _gather(
-    codes: Any,
-    table: Any,
-    out: Any,
-    n_codes: Any,
-    size: Any,
-    CODES: tl.constexpr,
-    SIZE: tl.constexpr,
-) -> None:
+def _gather(  # type: ignore[no-untyped-def]
+    codes, table, out, n_codes, size, CODES: tl.constexpr, SIZE: tl.constexpr
+):
     i = tl.program_id(0).to(tl.int64) * CODES + tl.arange(0, CODES)
     k = tl.arange(0, SIZE)
     inside = (i < n_codes)[:, None] & (k < size)[None, :]
@@ -39,16 +32,9 @@ def _gather(
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _scatter(
-    codes: Any,
-    grad: Any,
-    total: Any,
-    scale: Any,
-    n_codes: Any,
-    size: Any,
-    CODES: tl.constexpr,
-    SIZE: tl.constexpr,
-) -> None:
+def _scatter(  # type: ignore[no-untyped-def]
+    codes, grad, total, scale, n_codes, size, CODES: tl.constexpr, SIZE: tl.constexpr
+):
     i = tl.program_id(0).to(tl.int64) * CODES + tl.arange(0, CODES)
     k = tl.arange(0, SIZE)
     inside = (i < n_codes)[:, None] & (k < size)[None, :]

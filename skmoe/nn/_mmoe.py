@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from skmoe.nn._architectures import ARCHITECTURES, CHAINED, levels_of
+from skmoe.nn._architectures import ARCHITECTURES, CHAINED, Level, levels_of
 from skmoe.nn._arguments import one_of, positive, positives, rate
 from skmoe.nn._expert_bank import BatchedLinear, BatchedMLP, ExpertBank
 from skmoe.nn._table_rows import TableRows
-from skmoe.nn._task_chain import Transfer, chained_logits
+from skmoe.nn._task_chain import Transfer, by_output, chained_logits
 
 __all__ = ["MMoENetwork", "TaskOutputs"]
 
@@ -103,6 +103,7 @@ class MMoENetwork(nn.Module):
         self.n_outputs = positives(owner, "n_outputs", n_outputs)
         n_tasks = self.n_tasks = len(self.n_outputs)
         self.parents = list(parents) if architecture in CHAINED and parents else None
+        self.fronts = by_output(self.parents or [-1] * n_tasks, self.n_outputs)
         bank_options: dict[str, Any] = {
             "activation": activation,
             "dropout": rate(owner, "dropout", dropout),
@@ -114,16 +115,14 @@ class MMoENetwork(nn.Module):
         if n_members > 1:
             signs = torch.randint(0, 2, (n_members, 1, rows.width)) * 2.0 - 1.0
             self.member_scale = nn.Parameter(signs)
+        counts = {
+            "n_experts": n_experts,
+            "n_shared_experts": n_shared_experts,
+            "n_levels": n_levels,
+        }
         self.levels = nn.ModuleList()
         width = rows.width
-        for level in levels_of(
-            architecture,
-            n_tasks,
-            positive(owner, "n_experts", n_experts),
-            positive(owner, "n_shared_experts", n_shared_experts),
-            positive(owner, "n_levels", n_levels),
-            positives(owner, "expert_hidden", expert_hidden),
-        ):
+        for level in _checked_levels(architecture, n_tasks, counts, expert_hidden):
             bank = ExpertBank(width, level, **bank_options)
             self.levels.append(bank)
             width = bank.width
@@ -192,5 +191,20 @@ class MMoENetwork(nn.Module):
             several = zip(by_row.unbind(2), self.n_outputs, strict=True)
             raw = torch.cat([part[..., :width] for part, width in several], dim=2)
         if self.architecture == "esmm" and self.parents:
-            return chained_logits(raw, self.parents)
+            return chained_logits(raw, self.fronts)
         return raw
+
+
+def _checked_levels(
+    architecture: str, n_tasks: int, counts: dict[str, Any], expert_hidden: Any
+) -> list[Level]:
+    """Return the levels of an architecture; raise a ValueError if it has none."""
+    owner = "MMoENetwork"
+    hidden = positives(owner, "expert_hidden", expert_hidden)
+    if not hidden:
+        raise ValueError(
+            f"{owner}: expert_hidden must have at least one layer, got "
+            f"{expert_hidden!r}."
+        )
+    own, shared, n_levels = (positive(owner, k, n) for k, n in counts.items())
+    return levels_of(architecture, n_tasks, own, shared, n_levels, hidden)

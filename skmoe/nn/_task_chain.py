@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Transfer", "chained_logits", "in_order"]
+__all__ = ["Transfer", "by_output", "chained_logits", "in_order"]
 
 
 def in_order(parents: Sequence[int]) -> list[int]:
@@ -30,6 +30,22 @@ def in_order(parents: Sequence[int]) -> list[int]:
         order += ready
         left = [t for t in left if t not in ready]
     return order
+
+
+def by_output(parents: Sequence[int], n_outputs: Sequence[int]) -> list[int]:
+    """Return the output in front of each output, -1 for none.
+
+    Parameters
+    ----------
+    parents : sequence of int
+        Task in front of each task, -1 for none; chained tasks have one output.
+    n_outputs : sequence of int
+        Of each task.
+    """
+    first = [sum(n_outputs[:t]) for t in range(len(n_outputs))]
+    fronts = [[first[p] if p >= 0 else -1] for p in parents]
+    widths = zip(fronts, n_outputs, strict=True)
+    return [one for front, width in widths for one in front + [-1] * (width - 1)]
 
 
 class Transfer(nn.Module):

@@ -27,6 +27,9 @@ class TaskSettings:
     batch_size : int
     learning_rate, weight_decay : float
         Of AdamW; biases and what is learned of the losses do not decay.
+    embedding_penalty : float
+        Coefficient of the sum of squares of the vectors of codes in what is
+        minimised. Its gradient is added by the optimiser, in its pass over them.
     decay : float
         Of the moving average of the weights, which is what is evaluated and kept.
     patience : int
@@ -42,6 +45,7 @@ class TaskSettings:
     learning_rate: float
     weight_decay: float
     patience: int
+    embedding_penalty: float = 0.0
     decay: float = 0.0
     bfloat16: bool = False
     compile: bool = False
@@ -144,9 +148,9 @@ class TaskTrainer:
     def take_settings(self, settings: TaskSettings) -> None:
         """Go on with other settings."""
         self.settings = settings
-        for group in self.optimizer.param_groups:
-            group["lr"] = settings.learning_rate
-        self.optimizer.param_groups[0]["weight_decay"] = settings.weight_decay
+        decays = (settings.weight_decay, 0.0, 2.0 * settings.embedding_penalty)
+        for group, decay in zip(self.optimizer.param_groups, decays, strict=True):
+            group |= {"lr": settings.learning_rate, "weight_decay": decay}
 
     def replace(self, old: nn.Parameter, new: nn.Parameter) -> None:
         """Go on with a table that has got more rows; those start without a past."""
@@ -160,17 +164,26 @@ class TaskTrainer:
         self.optimizer.state[new] = known
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
-        settings = self.settings
+        """Return AdamW in which the table of vectors has a penalty in its gradient."""
+        settings, table = self.settings, self.objective.network.rows.table.weight
         weights: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
         for name, param in self.objective.named_parameters():
             plain = "bias" in name or "log_variance" in name
-            (others if plain else weights).append(param)
+            if param is not table:
+                (others if plain else weights).append(param)
+        # Not torch's AdamW: loading a state would turn the penalty into a decay.
+        plainly = {"decoupled_weight_decay": True}
         groups = [
-            {"params": weights, "weight_decay": settings.weight_decay},
-            {"params": others, "weight_decay": 0.0},
+            {"params": weights, "weight_decay": settings.weight_decay, **plainly},
+            {"params": others, "weight_decay": 0.0, **plainly},
+            {
+                "params": [table],
+                "weight_decay": 2.0 * settings.embedding_penalty,
+                "decoupled_weight_decay": False,
+            },
         ]
-        return torch.optim.AdamW(
+        return torch.optim.Adam(
             groups,
             lr=settings.learning_rate,
             fused=True,
@@ -222,6 +235,7 @@ class TaskTrainer:
         average.take()
         best.put_back()
         set_generator(self.objective, None)
+        self.optimizer.zero_grad(set_to_none=True)
         self.objective.eval()
         return epochs
 

@@ -109,8 +109,6 @@ class TaskObjective(nn.Module):
         Penalties: the mean of ``log K - entropy`` of the gates, in nats, and K times
         the sum of squares of the experts' mean weights, less 1 (both 0 where all
         experts get the same).
-    embedding_penalty : float
-        What is added for each unit of the sum of squares of all vectors of codes.
     chain_penalty : float
         Of chained tasks: what the probability of a task exceeds that of the one in
         front of it, as the calibrator of AITM, equation 8.
@@ -130,7 +128,6 @@ class TaskObjective(nn.Module):
         learned: bool = False,
         gate_entropy: float = 0.0,
         load_balance: float = 0.0,
-        embedding_penalty: float = 0.0,
         chain_penalty: float = 0.0,
     ) -> None:
         super().__init__()
@@ -141,7 +138,6 @@ class TaskObjective(nn.Module):
         start = torch.zeros_like(mean_weight)
         self.log_variance = nn.Parameter(start) if learned else None
         self.gate_entropy, self.load_balance = gate_entropy, load_balance
-        self.embedding_penalty = embedding_penalty
         self.chain_penalty = chain_penalty if network.transfer is not None else 0.0
 
     def forward(
@@ -173,9 +169,6 @@ class TaskObjective(nn.Module):
 
     def _penalty(self, raw: Tensor, gates: list[Tensor]) -> Tensor:
         total = raw.new_zeros(())
-        if self.embedding_penalty:
-            table = self.network.rows.table.weight
-            total = total + self.embedding_penalty * table.square().sum()
         for gate in gates:
             if self.gate_entropy:
                 total = total + self.gate_entropy * _lost_entropy(gate)
@@ -184,7 +177,7 @@ class TaskObjective(nn.Module):
                 uneven = usage.square().sum() * len(usage) - 1.0
                 total = total + self.load_balance * uneven
         if self.chain_penalty and self.network.parents:
-            links = [(t, p) for t, p in enumerate(self.network.parents) if p >= 0]
+            links = [(t, p) for t, p in enumerate(self.network.fronts) if p >= 0]
             later, earlier = (list(side) for side in zip(*links, strict=True))
             proba = raw.sigmoid()
             excess = functional.relu(proba[..., later] - proba[..., earlier])

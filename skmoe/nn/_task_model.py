@@ -165,6 +165,14 @@ class TaskModel:
         result: Array = torch.cat(parts).double().cpu().numpy()
         return result
 
+    def precise(self) -> "TaskModel":
+        """Return a copy in float64, for losses that differ by little."""
+        new = copy.copy(self)
+        new.trainer = self.trainer.to(self.device)
+        new.trainer.objective.double()
+        new.dtype = torch.float64
+        return new
+
     def task_losses(
         self, data: TaskData, params: dict[str, Tensor] | None = None
     ) -> Tensor:
@@ -183,7 +191,7 @@ class TaskModel:
         objective, network = self.trainer.objective, self.network
         inputs = (data.numbers, data.codes)
         raw, _ = torch.func.functional_call(network, params or {}, inputs)
-        losses = objective.mean_losses(raw, data.labels)
+        losses = objective._mean_losses(raw, data.labels)
         counts = [kind == "count" for kind in objective.kinds]
         if any(counts):
             y = data.labels * torch.tensor(counts, device=self.device)
@@ -192,17 +200,17 @@ class TaskModel:
         total = weight.sum(dim=0)
         return (losses * weight).sum(dim=0) / total.where(total > 0, 1.0)
 
-    def task_gradients(self, data: TaskData) -> tuple[Tensor, list[Tensor]]:
+    def task_gradients(self, data: TaskData) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the mean loss of each task and its gradient; change nothing.
 
         Returns
         -------
         losses : tensor of shape (n_tasks,)
-        gradients : list of tensors of shape (n_tasks, *shape of a parameter)
-            Of the parameters of the network, in their order.
+        gradients : dict of tensors of shape (n_tasks, *shape of the parameter)
+            By the names of the parameters of the network.
         """
         self.network.eval()
-        params = list(self.network.parameters())
+        names, params = zip(*self.network.named_parameters(), strict=True)
         with torch.enable_grad():
             losses = self.task_losses(data)
             by_task = [
@@ -211,8 +219,8 @@ class TaskModel:
                 )
                 for loss in losses
             ]
-        parts = zip(*by_task, strict=True)
-        return losses.detach(), [torch.stack(part) for part in parts]
+        parts = map(torch.stack, zip(*by_task, strict=True))
+        return losses.detach(), dict(zip(names, parts, strict=True))
 
     def grow(self, n_codes: int, seed: int) -> None:
         """Give codes that have come up since rows of the table, to n_codes in all."""

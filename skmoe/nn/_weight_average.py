@@ -38,9 +38,8 @@ class WeightAverage:
             return
         self.step += 1.0
         share = 1.0 - (self.step / (self.step + 10.0)).clamp(max=self.decay)
-        moves = torch._foreach_sub(self.params, self.mean)
-        torch._foreach_mul_(moves, share)
-        torch._foreach_add_(self.mean, moves)
+        for mean, param in zip(self.mean, self.params, strict=True):
+            mean.lerp_(param, share.to(mean.dtype))
 
     @contextmanager
     def shown(self) -> Iterator[None]:

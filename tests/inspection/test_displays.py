@@ -160,7 +160,12 @@ def single(plane):
 def test_all_displays_are_asked_here_but_those_with_tests_of_their_own(flat, plane):
     asked = {type(ask(flat, *plane)).__name__ for ask in ALL.values()}
     public = {name for name in inspection.__all__ if name.endswith("Display")}
-    assert public - asked == {"TreeDisplay", "DendrogramDisplay"}
+    assert public - asked == {
+        "DendrogramDisplay",
+        "TaskAffinityDisplay",
+        "TaskExpertsDisplay",
+        "TreeDisplay",
+    }
     assert asked <= public
 
 

@@ -347,6 +347,7 @@ def test_column_dropout_leaves_out_whole_vectors():
         ({"n_experts": 0}, "n_experts must be an integer >= 1, got 0"),
         ({"dropout": 1.0}, r"dropout must be a number in \[0, 1\)"),
         ({"expert_hidden": (8, -1)}, "expert_hidden must be an integer >= 1"),
+        ({"expert_hidden": ()}, "expert_hidden must have at least one layer"),
         ({"activation": "swish"}, "activation must be one of"),
     ],
 )

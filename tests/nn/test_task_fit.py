@@ -243,12 +243,20 @@ def test_averaging_keeps_the_best_average():
     assert -float(losses.sum()) == pytest.approx(max(e.score for e in epochs))
 
 
-def test_embeddings_are_penalised_by_their_squares():
+def test_vectors_are_penalised_by_their_squares():
+    """One step of Adam moves by the learning rate against the gradient's sign."""
     data = made()
-    loss = objective(data, embedding_penalty=0.1)
-    table = loss.network.rows.table.weight
-    wanted = 0.1 * table.square().sum()
-    torch.testing.assert_close(loss(*data.parts)[1], wanted)
+    data.weight[:] = 0.0
+    settings = TaskSettings(N, 1e-3, 0.0, 100, embedding_penalty=0.1)
+    before = objective(data)
+    trainer = TaskTrainer(objective(data), settings, 0)
+    trainer.run(data, None, 1)
+    name = "network.rows.table.weight"
+    old, new = before.state_dict()[name], state(trainer)[name]
+    step = 1e-3 * 0.2 * old / (0.2 * old.abs() + 1e-8)
+    torch.testing.assert_close(new, old - step)
+    others = {k: v for k, v in before.state_dict().items() if k != name}
+    assert all(torch.equal(value, state(trainer)[k]) for k, value in others.items())
 
 
 def test_members_are_pooled_by_probabilities_means_and_rates():
