@@ -79,8 +79,8 @@ FLOORS = {
         "multitask._training multitask._usage multitask._affinity "
         "multitask._documented "
         "multitask._onnx_columns multitask._onnx_encoder multitask._onnx_network "
-        "multitask._export multitask._estimator multitask._classifier "
-        "multitask._regressor multitask._mixed multitask",
+        "multitask._export multitask._estimator multitask._with_classes "
+        "multitask._classifier multitask._regressor multitask._mixed multitask",
     ],
     5: [
         "inspection._tree_page inspection._tree_drawing inspection._tree "

@@ -1,30 +1,21 @@
 """Several tasks with classes."""
 
-from typing import ClassVar
-
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skmoe._sklearn import StrOptions, fit_context
 from skmoe.multitask._documented import documented
-from skmoe.multitask._estimator import FROM_ZERO, BaseMultiTask
 from skmoe.multitask._labels import decode, probabilities, split_raw
 from skmoe.multitask._skill import mean_score
 from skmoe.multitask._targets import assemble, row_weights
 from skmoe.multitask._training import targets_of
+from skmoe.multitask._with_classes import WithClasses
 
 __all__ = ["MMoEClassifier"]
 
-OF_CLASSES = {
-    "chain": [None, str, list, tuple],
-    "chain_penalty": [FROM_ZERO],
-    "class_weight": [dict, list, StrOptions({"balanced"}), None],
-}
-
 
 @documented
-class MMoEClassifier(ClassifierMixin, BaseMultiTask):
+class MMoEClassifier(ClassifierMixin, WithClasses):
     """Several tasks with classes, by one network with a gate for each task.
 
     A bank of experts reads the row, a gate for each task mixes them, and a tower
@@ -62,8 +53,6 @@ class MMoEClassifier(ClassifierMixin, BaseMultiTask):
     >>> click.shape
     (300, 2)
     """
-
-    _parameter_constraints: ClassVar = BaseMultiTask._parameter_constraints | OF_CLASSES
 
     def __init__(
         self,
@@ -122,32 +111,6 @@ class MMoEClassifier(ClassifierMixin, BaseMultiTask):
         return super()._attributes(fitted, epochs) | {
             "classes_": classes[0] if fitted.single else classes
         }
-
-    @fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, sample_weight=None, *, classes=None):
-        """Train for one epoch on further rows, such as those of a new day.
-
-        Categories that are new get vectors of their own, and those that do not occur
-        keep theirs: ``embedding_penalty`` is of the first rows alone. Bins and scales
-        of numbers stay theirs.
-
-        Parameters
-        ----------
-        X, y, sample_weight : as in ``fit``
-        classes : array-like or list of array-like, default=None
-            Labels of the task, or of each, that may come up later; for the first
-            call alone.
-
-        Returns
-        -------
-        self : estimator
-
-        Raises
-        ------
-        ValueError
-            As in ``fit``, or if a label was not known from the first call.
-        """
-        return self._guarded(lambda: self._partial_fit(X, y, sample_weight, classes))
 
     def predict(self, X):
         """Return the most probable label of each task.

@@ -79,7 +79,8 @@ PARAMETERS = """\
 {class_weight}\
     aggregator : torchjd aggregator or None, default=None
         What makes one direction of the tasks' gradients, such as
-        ``torchjd.aggregation.PCGrad()``. None: their sum.
+        ``torchjd.aggregation.PCGrad()``; not with ``distributed=True``. None: their
+        sum.
     learning_rate : float, default=5e-3
     weight_decay : float, default=0.0
         Of AdamW.
@@ -111,8 +112,8 @@ PARAMETERS = """\
         Whether the processes that ``torchrun`` started share the rows of each batch;
         each is given all rows, and all end with the same network.
     warm_start : bool, default=False
-        Whether ``fit`` goes on with the network, encoding and tasks of the last fit,
-        whose structure must not have changed.
+        Whether ``fit`` goes on with the network, encoding and tasks of the last fit;
+        what they are made of, and the weights in the loss, must not have changed.
     random_state : int, RandomState or None, default=None
         Of first weights, order of rows, dropout and held-out rows.
     verbose : int, default=0

@@ -6,7 +6,6 @@ from typing import ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin
 from sklearn.callback import CallbackSupportMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skmoe._sklearn import Interval, StrOptions, fit_context
@@ -19,6 +18,7 @@ from skmoe.multitask._plan import epochs_for
 from skmoe.multitask._training import (
     on_device,
     prepared,
+    random_state_of,
     read_rows,
     with_held_out,
 )
@@ -166,7 +166,7 @@ class BaseMultiTask(
         known = getattr(self, "_fitted", None) if self.warm_start else None
         table = checked_table(self, X, reset=known is None)
         rows = read_rows(self, table, y, sample_weight, known)
-        rng = check_random_state(self.random_state)
+        rng = random_state_of(self)
         rows, valid = with_held_out(self, rows, held_out, rng)
         prepared_parts = prepared(self, rows, valid, known, rng)
         n_epochs = epochs_for(self, int(rows.used.sum()))
@@ -177,7 +177,7 @@ class BaseMultiTask(
         known = getattr(self, "_fitted", None)
         table = checked_table(self, X, reset=known is None)
         rows = read_rows(self, table, y, sample_weight, known, classes)
-        rng = check_random_state(self.random_state)
+        rng = random_state_of(self)
         prepared_parts = prepared(self, rows, None, known, rng, further=True)
         return self._train(*prepared_parts, 1, (X, y, sample_weight))
 
@@ -205,7 +205,9 @@ class BaseMultiTask(
     def _attributes(self, fitted, epochs):
         """Return the fitted attributes."""
         history = history_of(epochs)
-        best = np.argmax(history["score"]) if "score" in history else -1
+        best = -1
+        if "score" in history and (history["score"] > -np.inf).any():
+            best = np.nanargmax(history["score"])
         return {
             "_fitted": fitted,
             "n_tasks_": len(fitted.tasks),

@@ -84,13 +84,15 @@ class Table:
         Raises
         ------
         ValueError
-            If the column holds times.
+            If the column holds times or complex numbers.
         """
         column = self.column(j)
         polars = hasattr(column.dtype, "is_temporal")
         kind = _polars_kind(column.dtype) if polars else column.dtype.kind
         if kind in "mM":
             raise ValueError(self._times(j))
+        if kind == "c":
+            raise ValueError(f"Complex data not supported: {self.label(j)} of X.")
         if kind == "O" and isinstance(_first(column), SEQUENCES):
             return "list"
         return {"L": "list"}.get(kind, "number" if kind in "iuf" else "category")

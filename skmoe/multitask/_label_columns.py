@@ -3,12 +3,13 @@
 import numbers
 import sys
 from collections.abc import Mapping
+from decimal import Decimal
 
 import numpy as np
 
 from skmoe._gaps import gaps
 
-__all__ = ["in_order", "kind_of", "named_columns", "read_column"]
+__all__ = ["as_labels", "in_order", "kind_of", "named_columns", "read_column"]
 
 
 def kind_of(table):
@@ -67,6 +68,17 @@ def in_order(columns, names, what="y"):
     return {name: columns[name] for name in names}
 
 
+def as_labels(given):
+    """Return labels as an array, of objects where lists hold text and other things."""
+    labels = np.asarray(given)
+    if labels.dtype.kind in "US" and not hasattr(given, "dtype"):
+        # As text NaN would become the label "nan".
+        objects = np.asarray(given, dtype=object)
+        if not all(isinstance(label, str | bytes) for label in objects.flat):
+            return objects
+    return labels
+
+
 def read_column(name, column):
     """Return values, which of them are labels, and whether they are categories."""
     kind, categorical = kind_of(column), False
@@ -75,7 +87,7 @@ def read_column(name, column):
     elif kind == "polars":
         values, missing, categorical = _from_polars(column)
     else:
-        values = np.asarray(column)
+        values = as_labels(column)
         if values.ndim != 1:
             raise ValueError(
                 f"task {name!r} must be one column, got an array of shape "
@@ -131,6 +143,8 @@ def _narrowed(values, missing):
     if not all(issubclass(one, numbers.Number | np.bool_) for one in types):
         return values
     labels = np.array(known.tolist() if types else [np.nan])
+    if types and all(issubclass(one, Decimal) for one in types):
+        labels = labels.astype(np.float64)  # amounts, not names of classes
     if labels.dtype.kind == "O":
         return values
     result = np.zeros(len(values), dtype=labels.dtype)

@@ -84,15 +84,23 @@ def task_of(name, kind, values, weight=None, *, categorical=False, classes=None)
         kind = _guessed(values, categorical or classes is not None)
     if kind in ("binary", "multiclass", "classification"):
         return _class_task(name, kind, values, classes)
+    if classes is not None:
+        raise ValueError(
+            f"classes names task {name!r}, which has none: it is of kind {kind!r}."
+        )
     values = _numbers(name, kind, values)
     if kind == "count":
         _check_counts(name, values)
         return Task(name, kind)
-    center = float(np.average(values, weights=weight))
-    scale = float(np.sqrt(np.average((values - center) ** 2, weights=weight)))
+    # In units of the largest: the square of 1e-200 or 1e200 is no double.
+    unit = np.ldexp(1.0, np.frexp(np.abs(values).max())[1] - 1)
+    values = values / unit
+    center = np.average(values, weights=weight)
+    scale = np.sqrt(np.average((values - center) ** 2, weights=weight))
     # The spread of a constant is zero but for rounding.
-    varies = scale > 10 * np.finfo(float).eps * np.abs(values).max()
-    return Task(name, kind, None, center, scale if varies else 1.0)
+    if scale <= 10 * np.finfo(float).eps * np.abs(values).max():
+        scale = 0.0
+    return Task(name, kind, None, float(center * unit), float(scale * unit) or 1.0)
 
 
 def _guessed(values, categorical):
@@ -149,7 +157,7 @@ def _check_labels(name, values):
     if values.dtype.kind == "f" and (values != np.floor(values)).any():
         raise ValueError(
             f"Unknown label type: continuous. Task {name!r} is one of classes, got "
-            f"{values[values != np.floor(values)][0]!r}: use a regressor for it."
+            f"{values[values != np.floor(values)][0]:g}: use a regressor for it."
         )
 
 

@@ -4,20 +4,19 @@ from typing import ClassVar
 
 from sklearn.utils.validation import check_is_fitted
 
-from skmoe._sklearn import StrOptions, fit_context
-from skmoe.multitask._classifier import OF_CLASSES
+from skmoe._sklearn import StrOptions
 from skmoe.multitask._documented import documented
-from skmoe.multitask._estimator import BaseMultiTask
 from skmoe.multitask._labels import decode, probabilities, split_raw
 from skmoe.multitask._skill import mean_score, skill
 from skmoe.multitask._targets import assemble, code, row_weights
 from skmoe.multitask._training import targets_of
+from skmoe.multitask._with_classes import WithClasses
 
 __all__ = ["MultiTaskMMoE"]
 
 
 @documented
-class MultiTaskMMoE(BaseMultiTask):
+class MultiTaskMMoE(WithClasses):
     """Named tasks of mixed kinds, by one network with a gate for each task.
 
     Clicks, segments, watch time and visits of the same rows: each task has a loss
@@ -61,11 +60,9 @@ class MultiTaskMMoE(BaseMultiTask):
     {'click': 'binary', 'watch': 'regression'}
     """
 
-    _parameter_constraints: ClassVar = (
-        BaseMultiTask._parameter_constraints
-        | OF_CLASSES
-        | {"tasks": [dict, StrOptions({"auto"})]}
-    )
+    _parameter_constraints: ClassVar = WithClasses._parameter_constraints | {
+        "tasks": [dict, StrOptions({"auto"})]
+    }
 
     def __init__(
         self,
@@ -129,31 +126,6 @@ class MultiTaskMMoE(BaseMultiTask):
             "tasks_": {task.name: task.kind for task in fitted.tasks},
             "classes_": {task.name: task.classes for task in with_classes},
         }
-
-    @fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, sample_weight=None, *, classes=None):
-        """Train for one epoch on further rows, such as those of a new day.
-
-        Categories that are new get vectors of their own, and those that do not occur
-        keep theirs: ``embedding_penalty`` is of the first rows alone. Bins and scales
-        of numbers stay theirs.
-
-        Parameters
-        ----------
-        X, y, sample_weight : as in ``fit``
-        classes : dict of array-like, default=None
-            Labels of tasks that may come up later; for the first call alone.
-
-        Returns
-        -------
-        self : estimator
-
-        Raises
-        ------
-        ValueError
-            As in ``fit``, or if a label was not known from the first call.
-        """
-        return self._guarded(lambda: self._partial_fit(X, y, sample_weight, classes))
 
     def predict(self, X):
         """Return labels, means and rates of the tasks.

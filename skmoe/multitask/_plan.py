@@ -1,6 +1,5 @@
 """From constructor arguments and tasks to the plan of a network."""
 
-import copy
 from importlib import import_module
 
 import numpy as np
@@ -35,6 +34,20 @@ NETWORK = (
     "gate_dropout",
     "normalize_experts",
     "n_members",
+)
+# What the encoder, the losses and the optimiser of a fitted network have for good.
+SETTLED = (
+    "chain",
+    "embedding_size",
+    "numeric_encoding",
+    "column_dropout",
+    "categorical_features",
+    "n_bins",
+    "min_frequency",
+    "list_features",
+    "max_list_length",
+    "task_weights",
+    *PENALTIES,
 )
 
 
@@ -81,9 +94,19 @@ def check_architecture(estimator, tasks):
 
 
 def structure_of(estimator):
-    """Return the arguments that say what the network is made of."""
-    names = (*NETWORK, "chain", "embedding_size", "numeric_encoding", "column_dropout")
-    return {name: copy.deepcopy(getattr(estimator, name)) for name in names}
+    """Return the arguments that a fitted network has for good."""
+    return {name: _plain(getattr(estimator, name)) for name in (*NETWORK, *SETTLED)}
+
+
+def _plain(value):
+    """Return a copy in Python's own types, with tuples for all sequences."""
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        return value
+    return tuple(map(_plain, value))
 
 
 def check_structure(estimator, structure):

@@ -98,7 +98,7 @@ class TaskScorer(BaseEstimator):
             if not len(rows):
                 _warn_undefined(targets.names[t])
                 return np.nan
-            view = answers.of_task(t, targets.names[t], len(targets.names))
+            view = answers.of_task(t, targets)
             given = {} if sample_weight is None else {"sample_weight": weight[rows, t]}
             y_rows = targets.values[t][rows]
             scores.append(self._scorer(view)(view, rows, y_rows, **given))
@@ -132,6 +132,11 @@ class TaskScorer(BaseEstimator):
             options.setdefault("labels", view.classes_)
         scorer = get_scorer(self.metric)
         scorer._kwargs = scorer._kwargs | options
+        if scorer._response_method != "predict" and not hasattr(view, "classes_"):
+            raise ValueError(
+                f"{self.metric!r} is for classes, and task {view.name!r} has none: "
+                "name a task of classes, or a metric of numbers such as 'r2'."
+            )
         return scorer
 
     def _accept_sample_weight(self):
@@ -158,8 +163,13 @@ class _Answers:
             self.known[method] = getattr(self.estimator, method)(self.X)
         return self.known[method]
 
-    def of_task(self, t, name, n_tasks):
-        """Return a view of one task, a classifier or regressor."""
+    def of_task(self, t, targets):
+        """Return a view of one column of y, a classifier or regressor."""
+        name, n_tasks = targets.names[t], len(targets.names)
+        if targets.kind != "array":
+            # The estimator may have its tasks in another order than y its columns.
+            known = _names_of(self.estimator)
+            t = known.index(name) if name in known else t
         classes = getattr(self.estimator, "classes_", None)
         if isinstance(classes, dict):
             classes = classes.get(name)
@@ -174,6 +184,17 @@ class _Answers:
             return _RegressorView(self, t, name)
         view = _ProbabilityView if hasattr(self.estimator, "predict_proba") else None
         return (view or _ClassifierView)(self, t, name, classes)
+
+
+def _names_of(estimator):
+    """Return the names of an estimator's tasks, also within a search or pipeline."""
+    while True:
+        if hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        elif hasattr(estimator, "steps"):
+            estimator = estimator.steps[-1][1]
+        else:
+            return list(getattr(estimator, "task_names_", ()))
 
 
 class _RegressorView(RegressorMixin, BaseEstimator):
@@ -265,8 +286,10 @@ def _by_name(given, names, what):
     """Return what is given for each task as a dict."""
     if given is None or isinstance(given, dict):
         return given or {}
-    alone = len(names) == 1 and (not isinstance(given, list) or np.ndim(given[0]) == 0)
-    given = [given] if alone else given
+    if len(names) == 1:
+        # Of one task what is given may be a list of lists itself.
+        depth = {"y_proba": 2, "classes": 1, "task_weights": 0}[what]
+        given = given if np.ndim(given[0]) == depth else [given]
     if len(given) != len(names):
         raise ValueError(
             f"{what} must have one entry for each of the tasks {names}, got "
@@ -277,7 +300,8 @@ def _by_name(given, names, what):
 
 def _log_losses(name, labels, proba, rows, classes):
     """Return the log loss of each labelled row of a task."""
-    classes = distinct(labels if classes is None else np.asarray(classes))
+    # Those that are given are in the order of the columns, sorted or not.
+    classes = distinct(labels) if classes is None else np.asarray(classes)
     proba = np.asarray(proba)
     if proba.shape != (len(rows), len(classes)):
         raise ValueError(

@@ -8,6 +8,7 @@ from scipy.sparse import issparse
 from sklearn.exceptions import DataConversionWarning
 
 from skmoe.multitask._label_columns import (
+    as_labels,
     in_order,
     kind_of,
     named_columns,
@@ -114,7 +115,7 @@ def _columns_of_array(y, kind, names):
         name = names[0] if names else ("y" if y.name in (None, "") else y.name)
         _check_n_columns(1, names)
         return {name: y}, True
-    y = np.asarray(y)
+    y = as_labels(y)
     if y.ndim not in (1, 2):
         raise ValueError(
             f"y should be a 1d array, or a 2d one of shape (n_samples, n_tasks), got "

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from sklearn.utils import check_random_state
 
 from skmoe._sklearn import safe_indexing
 from skmoe.multitask._columns import checked_table
@@ -30,11 +31,14 @@ __all__ = [
     "Fitted",
     "on_device",
     "prepared",
+    "random_state_of",
     "read_rows",
     "targets_of",
     "with_held_out",
 ]
 
+# Of all rows together, in the penalty on vectors: less would overflow float32.
+LEAST_WEIGHT = 1e-6
 # From so many rows on early_stopping="auto" holds some out.
 EARLY_STOPPING_ROWS = 10_000
 ENCODING = (
@@ -88,7 +92,10 @@ class Rows:
     targets : Targets
     tasks : list of Task
     labels, weight : arrays of shape (n_rows, n_tasks)
-        The weight is 0, and the label 0, where a label is missing.
+        The weight is 0, and the label 0, where a label is missing. Weights are at
+        most 1: any that were given fit float32.
+    unit : float
+        What weights were divided by: a power of two, which rounds nothing.
     row_weight : array of shape (n_rows,)
         What a row counts in means and quantiles of the columns of X.
     used : array of bool of shape (n_rows,)
@@ -100,6 +107,7 @@ class Rows:
     tasks: list
     labels: np.ndarray
     weight: np.ndarray
+    unit: float
     row_weight: np.ndarray
     used: np.ndarray
 
@@ -126,7 +134,28 @@ def read_rows(estimator, table, y, sample_weight, fitted=None, classes=None):
     labels, _ = code(targets, tasks, row_weight)
     weight = weights(targets, tasks, sample_weight, estimator.class_weight)
     used = weight.any(axis=1)
-    return Rows(table, targets, tasks, labels, weight, row_weight.max(axis=1), used)
+    if fitted is not None and not used.any():
+        raise ValueError("y has no label: all are missing, or their weights are 0.")
+    row_weight = row_weight.max(axis=1)  # as given: min_frequency counts it
+    return Rows(table, targets, tasks, labels, *_scaled(weight), row_weight, used)
+
+
+def _scaled(weight):
+    """Return weights of at most 1, and the power of two they were divided by."""
+    power = int(np.frexp(weight.max(initial=0.0))[1])
+    return np.ldexp(weight, -power), float(np.ldexp(1.0, power))
+
+
+def random_state_of(estimator):
+    """Return the RandomState of a fit, which is the same in all processes."""
+    rng = check_random_state(estimator.random_state)
+    if not estimator.distributed:
+        return rng
+    of_first = needs_torch(type(estimator).__name__, "_task_fit").of_first
+    shared = np.random.RandomState()
+    shared.set_state(of_first(rng.get_state(), distributed=True))
+    rng.randint(2)  # one that was given goes on
+    return shared
 
 
 def targets_of(estimator, table, y, tasks=None):
@@ -159,12 +188,12 @@ def with_held_out(estimator, rows, held_out, rng):
     if X_val is not None:
         table = checked_table(estimator, X_val, reset=False)
         targets = targets_of(estimator, table, y_val, rows.tasks)
-        weight = weights(targets, rows.tasks, weight_val)
+        weight = weights(targets, rows.tasks, weight_val, estimator.class_weight)
         labels, _ = code(targets, rows.tasks, weight)
         used = weight.any(axis=1)
         if not used.any():
             raise ValueError("y_val has no label: all are missing.")
-        given = Rows(table, targets, rows.tasks, labels, weight, None, used)
+        given = Rows(table, targets, rows.tasks, labels, *_scaled(weight), None, used)
         return rows, given
     many = int(rows.used.sum()) > EARLY_STOPPING_ROWS
     early = estimator.early_stopping
@@ -214,11 +243,10 @@ def prepared(estimator, rows, valid, fitted, rng, *, further=False):
     data : TaskData
     held_out : TaskData or None
     """
-    models = needs_torch(type(estimator).__name__, "_task_model")
-    seed = models.shared_seed(rng.randint(2**31 - 1), estimator.distributed)
+    seed = rng.randint(2**31 - 1)
     weight = rows.weight[rows.used]
     penalized = not (fitted and further)
-    settings = _settings(estimator, weight, penalized=penalized)
+    settings = _settings(estimator, weight, rows.unit, penalized=penalized)
     if fitted is None:
         fitted = _new(estimator, rows, settings, seed)
     else:
@@ -277,21 +305,27 @@ def _encoder(estimator):
     return TableEncoder(**options)
 
 
-def _settings(estimator, weight, *, penalized):
+def _settings(estimator, weight, unit, *, penalized):
     """Return how to train, as `skmoe.nn._task_fit` takes it."""
     module = needs_torch(type(estimator).__name__, "_task_fit")
     penalty = estimator.embedding_penalty if penalized else 0.0
+    if estimator.aggregator is not None and estimator.distributed:
+        raise ValueError(
+            "an aggregator works on the gradients of one process, and distributed=True "
+            "shares them out between several: leave one of the two out."
+        )
+    total = weight.sum(axis=0).mean() * unit
     return module.TaskSettings(
         batch_size=min(estimator.batch_size, len(weight)),
         learning_rate=estimator.learning_rate,
         weight_decay=estimator.weight_decay,
         # A prior: it counts the less, the more labels there are.
-        embedding_penalty=penalty / weight.sum(axis=0).mean(),
+        embedding_penalty=penalty / max(total, LEAST_WEIGHT),
         decay=estimator.weight_averaging,
         patience=estimator.n_iter_no_change,
         bfloat16=estimator.precision == "bfloat16",
         compile=estimator.compile,
-        aggregator=estimator.aggregator,
+        aggregator=copy.deepcopy(estimator.aggregator),  # some have a memory
         distributed=estimator.distributed,
     )
 

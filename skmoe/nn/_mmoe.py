@@ -10,7 +10,12 @@ from skmoe.nn._architectures import ARCHITECTURES, CHAINED, Level, levels_of
 from skmoe.nn._arguments import one_of, positive, positives, rate
 from skmoe.nn._expert_bank import BatchedLinear, BatchedMLP, ExpertBank
 from skmoe.nn._table_rows import TableRows
-from skmoe.nn._task_chain import Transfer, by_output, chained_logits
+from skmoe.nn._task_chain import (
+    Transfer,
+    by_output,
+    chained_logits,
+    conditional_logits,
+)
 
 __all__ = ["MMoENetwork", "TaskOutputs"]
 
@@ -142,6 +147,8 @@ class MMoENetwork(nn.Module):
         ----------
         raw : tensor of shape (total number of outputs,)
         """
+        if self.architecture == "esmm" and self.parents:
+            raw = conditional_logits(raw, self.fronts)
         with torch.no_grad():
             for t, part in enumerate(torch.split(raw, list(self.n_outputs))):
                 own = slice(t * self.n_members, (t + 1) * self.n_members)
@@ -179,7 +186,8 @@ class MMoENetwork(nn.Module):
             n_rows = own.shape[1]
             own = self.transfer(by_task.flatten(1, 2))
             own = own.unflatten(1, (self.n_members, n_rows)).flatten(0, 1)
-        outputs: Tensor = self.heads(own)
+        # Where products are rounded to bfloat16, what follows them is not.
+        outputs: Tensor = self.heads(own).to(self.heads.bias.dtype)
         return outputs.view(self.n_tasks, self.n_members, *outputs.shape[1:])
 
     def _side_by_side(self, outputs: Tensor) -> Tensor:

@@ -1,11 +1,18 @@
 """Tasks that come one after another, such as click and purchase."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Transfer", "by_output", "chained_logits", "in_order"]
+__all__ = [
+    "Transfer",
+    "by_output",
+    "chained_logits",
+    "conditional_logits",
+    "in_order",
+]
 
 
 def in_order(parents: Sequence[int]) -> list[int]:
@@ -124,6 +131,26 @@ def chained_logits(logits: Tensor, parents: Sequence[int]) -> Tensor:
     for t, parent in enumerate(parents):
         columns.append(logits[..., t] if parent < 0 else _logit(known[t]))
     return torch.stack(columns, dim=-1)
+
+
+def conditional_logits(logits: Tensor, parents: Sequence[int]) -> Tensor:
+    """Return the logits that `chained_logits` turns into the given ones.
+
+    A task may be up to 0.99 times as frequent as the one in front of it: one that
+    started from a probability of 1 would not learn.
+
+    Parameters
+    ----------
+    logits : tensor of shape (n_tasks,)
+    parents : sequence of int
+        Task in front of each task, -1 for none.
+    """
+    log_proba, own = nn.functional.logsigmoid(logits), logits.clone()
+    for t, parent in enumerate(parents):
+        if parent >= 0:
+            given = (log_proba[t] - log_proba[parent]).clamp(max=math.log(0.99))
+            own[t] = _logit(given)
+    return own
 
 
 def _logit(log_proba: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The rows that a multi-task network learns from, in memory on its device."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -61,9 +61,16 @@ class TaskData:
         for part in torch.split(order, max(CHUNK // size, 1) * size):
             chunk = self.taken(part)
             for start in range(0, len(part), size):
-                yield chunk.taken(slice(start, start + size)).taken(share)
+                batch = chunk.taken(slice(start, start + size))
+                mine = batch.taken(share)
+                # All processes take each step: one without rows takes a silent one.
+                yield mine if len(mine) else batch.taken(slice(1)).silent()
 
-    def blocks(self) -> Iterator["TaskData"]:
+    def silent(self) -> "TaskData":
+        """Return the rows without their labels."""
+        return replace(self, weight=torch.zeros_like(self.weight))
+
+    def blocks(self, size: int = CHUNK) -> Iterator["TaskData"]:
         """Yield the rows in order, in blocks for evaluation."""
-        for start in range(0, len(self), CHUNK):
-            yield self.taken(slice(start, start + CHUNK))
+        for start in range(0, len(self), size):
+            yield self.taken(slice(start, start + size))

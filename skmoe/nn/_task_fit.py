@@ -10,12 +10,15 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from skmoe.nn._noise import set_generator
-from skmoe.nn._task_data import TaskData
+from skmoe.nn._task_data import CHUNK, TaskData
 from skmoe.nn._task_losses import TaskObjective, pooled, task_losses
 from skmoe.nn._task_step import GraphedStep, Step, Surgery
-from skmoe.nn._weight_average import WeightAverage
+from skmoe.nn._weight_average import BestWeights, WeightAverage
 
-__all__ = ["Epoch", "TaskSettings", "TaskTrainer", "evaluate"]
+__all__ = ["Epoch", "TaskSettings", "TaskTrainer", "evaluate", "of_first"]
+
+# That go into a network at once where it is evaluated.
+MOST_NUMBERS = 2**26
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,8 @@ class Epoch:
     number : int
         From 1, going on where the last training ended.
     train_loss : list of float
-        Of each task, the mean over the epoch in nats per labelled row, with the
-        weights that the network had at the time.
+        What each task added to what is minimised, the mean over the epoch per
+        labelled row, with the weights that the network had at the time.
     held_out : dict of str to list of float
         "loss" of each task, and whatever else is watched.
     score : float or None
@@ -82,12 +85,13 @@ def evaluate(objective: TaskObjective, data: TaskData) -> Tensor:
     Members of an ensemble are pooled. The network is left in the mode in which it was.
     """
     network, kinds = objective.network, objective.kinds
+    size = MOST_NUMBERS // (network.rows.width * network.n_members)
     mode = network.training
     network.eval()
     with torch.no_grad():
         parts = [
             pooled(network(part.numbers, part.codes)[0], kinds, network.n_outputs)
-            for part in data.blocks()
+            for part in data.blocks(min(CHUNK, max(1, size)))
         ]
     network.train(mode)
     return torch.cat(parts)
@@ -219,17 +223,19 @@ class TaskTrainer:
         """
         average = WeightAverage(list(self.objective.parameters()), self.settings.decay)
         take_step = self._step(average)
-        best = _Best(self.objective, self.settings.patience)
+        best = BestWeights(self.objective)
         epochs = []
         for _ in range(n_epochs):
             epoch = self._epoch(data, take_step)
             if held_out is not None:
                 with average.shown():
                     self._judge(epoch, held_out, score)
-                    best.offer(epoch)
+                    epoch.score = of_first(epoch.score, self.settings.distributed)
+                    best.offer(epoch.score)
             epochs.append(epoch)
             with average.shown():
-                stop = on_epoch is not None and on_epoch(epoch)
+                stop = on_epoch is not None and bool(on_epoch(epoch))
+            stop = of_first(stop, self.settings.distributed)
             if stop or best.waited >= self.settings.patience:
                 break
         average.take()
@@ -242,23 +248,40 @@ class TaskTrainer:
     def _step(self, average: WeightAverage) -> Callable[[TaskData], Tensor]:
         """Return what takes a step, as the settings and the device ask for it."""
         settings, call = self.settings, self.objective
-        set_generator(self.objective, self.generator)
+        set_generator(self.objective, self._noise())
         # Gradients are averaged over processes, each of which sees its share.
         call.batch_size = settings.batch_size / _place(settings.distributed)[1]
         wrapped: nn.Module = call
         if settings.distributed:
             place = [self.device] if self.device.type == "cuda" else None
-            wrapped = DistributedDataParallel(call, device_ids=place)
+            rows = call.network.rows
+            idle = not (rows.n_columns or len(rows.lists))  # the table of vectors
+            wrapped = DistributedDataParallel(
+                call, device_ids=place, find_unused_parameters=idle
+            )
         if settings.compile:
             wrapped = torch.compile(wrapped)  # type: ignore[assignment]
         common = (call, wrapped, self.optimizer, average, settings.bfloat16)
         if settings.aggregator is not None:
-            return Surgery(*common, aggregator=settings.aggregator)
+            seed = self.generator.initial_seed() + self.n_epochs
+            return Surgery(*common, aggregator=settings.aggregator, seed=seed)
         step = Step(*common)
         alone = not (settings.distributed or settings.compile)
         if self.device.type == "cuda" and alone:
             return GraphedStep(step, settings.batch_size, [self.generator])
         return step
+
+    def _noise(self) -> torch.Generator:
+        """Return what dropout draws from: each process its own.
+
+        Shares of a batch differ in size: drawing from the common generator, the
+        processes would part, and each shuffle the rows in its own way.
+        """
+        rank, world = _place(self.settings.distributed)
+        if world == 1:
+            return self.generator
+        seed = _next_seed(self.generator) + rank
+        return torch.Generator(self.device).manual_seed(seed)
 
     def _epoch(self, data: TaskData, take_step: Callable[[TaskData], Tensor]) -> Epoch:
         objective, size = self.objective, self.settings.batch_size
@@ -288,12 +311,18 @@ class TaskTrainer:
         """Evaluate the held-out rows."""
         network = self.objective.network
         raw = evaluate(self.objective, held_out).to(held_out.labels.dtype)
+        if not raw.isfinite().all():
+            raise FloatingPointError(
+                f"predictions of validation rows are not finite in epoch {epoch.number}"
+                ": look for extreme numbers among them, or lower learning_rate."
+            )
         losses = task_losses(
             raw, held_out.labels, self.objective.kinds, network.n_outputs
         )
         weight = held_out.weight
         # A task without held-out labels has nothing to say.
-        mean = (losses * weight).sum(dim=0) / weight.sum(dim=0).clamp(min=1e-30)
+        total = weight.sum(dim=0)
+        mean = (losses * weight).sum(dim=0) / total.where(total > 0, 1.0)
         epoch.held_out["loss"] = mean.tolist()
         weights = self.objective.task_weights
         epoch.score = -float((mean * weights).sum())
@@ -314,7 +343,35 @@ def _carried(generator: torch.Generator, device: torch.device) -> int | Tensor:
     """Return what a generator on another device goes on from: a state, or a seed."""
     if generator.device.type == device.type:
         return generator.get_state()
-    return int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    return _next_seed(generator)
+
+
+def _next_seed(generator: torch.Generator) -> int:
+    """Return a seed for another generator; leave this one as it is."""
+    before = generator.get_state()
+    seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+    generator.set_state(before)
+    return int(seed)
+
+
+def of_first(value: Any, distributed: bool) -> Any:
+    """Return a value that all processes have: that of the first.
+
+    Raises
+    ------
+    RuntimeError
+        If work is to be shared and there is no group of processes.
+    """
+    if not distributed:
+        return value
+    if not torch.distributed.is_initialized():
+        raise RuntimeError(
+            "distributed=True needs a group of processes: start the script by torchrun "
+            "and call torch.distributed.init_process_group() in front of fit."
+        )
+    known = [value]
+    torch.distributed.broadcast_object_list(known, src=0)
+    return known[0]
 
 
 def _on(state: Any, device: torch.device) -> Any:
@@ -326,25 +383,3 @@ def _on(state: Any, device: torch.device) -> Any:
     if isinstance(state, list):
         return [_on(value, device) for value in state]
     return state
-
-
-class _Best:
-    """The weights of the best epoch so far."""
-
-    def __init__(self, objective: TaskObjective, patience: int) -> None:
-        self.objective, self.patience = objective, patience
-        self.score, self.waited = -float("inf"), 0
-        self.state: dict[str, Tensor] | None = None
-
-    def offer(self, epoch: Epoch) -> None:
-        """Keep the weights if the epoch is the best."""
-        assert epoch.score is not None
-        self.waited += 1
-        if epoch.score > self.score:
-            self.score, self.waited = epoch.score, 0
-            self.state = copy.deepcopy(self.objective.state_dict())
-
-    def put_back(self) -> None:
-        """Return to the weights of the best epoch."""
-        if self.state is not None:
-            self.objective.load_state_dict(self.state)

@@ -11,6 +11,9 @@ from skmoe.nn._mmoe import MMoENetwork
 
 __all__ = ["TaskObjective", "pooled", "task_losses"]
 
+# An overflow would make the gradient NaN even of a row that has no label.
+MOST_LOG_RATE = 40.0
+
 
 def task_losses(
     raw: Tensor, labels: Tensor, kinds: Sequence[str], n_outputs: Sequence[int]
@@ -20,7 +23,8 @@ def task_losses(
     - "binary": ``log(1 + e^z) - y z``;
     - "multiclass": ``log sum_c e^{z_c} - z_y``;
     - "regression": ``(y - z)^2 / 2``, with y in standard deviations;
-    - "count": ``e^z - y z``, the Poisson law's.
+    - "count": ``e^z - y z``, the Poisson law's; above z = 40 on the tangent of e^z,
+      which does not overflow.
 
     Parameters
     ----------
@@ -48,7 +52,8 @@ def task_losses(
         elif kind == "regression":
             columns.append(0.5 * (y - z).square())
         else:
-            columns.append(z.exp() - y * z)
+            low = z.clamp(max=MOST_LOG_RATE)
+            columns.append(low.exp() * (1.0 + (z - low)) - y * z)
     return torch.stack(columns, dim=1)
 
 
@@ -102,13 +107,13 @@ class TaskObjective(nn.Module):
     task_weights : tensor of shape (n_tasks,)
         What the losses are multiplied by.
     learned : bool
-        Whether the weights are learned besides: ``e^{-s_t} l_t + s_t / 2``, Kendall,
-        A., Gal, Y. & Cipolla, R. (2018). Multi-task learning using uncertainty to
-        weigh losses. CVPR, equations 7 and 10.
+        Whether the weights are learned besides: ``e^{-s_t} l + s_t / 2`` for each
+        label, Kendall, A., Gal, Y. & Cipolla, R. (2018). Multi-task learning using
+        uncertainty to weigh losses. CVPR, equations 7 and 10.
     gate_entropy, load_balance : float
         Penalties: the mean of ``log K - entropy`` of the gates, in nats, and K times
         the sum of squares of the experts' mean weights, less 1 (both 0 where all
-        experts get the same).
+        experts get the same). A part of a batch counts as that part.
     chain_penalty : float
         Of chained tasks: what the probability of a task exceeds that of the one in
         front of it, as the calibrator of AITM, equation 8.
@@ -149,16 +154,18 @@ class TaskObjective(nn.Module):
         """
         raw, gates = self.network(numbers, codes)
         raw = raw.to(labels.dtype)
-        losses = self._mean_losses(raw, labels)
+        losses = self.mean_losses(raw, labels)
         # A task without labels among the rows has nothing to say.
         mean = self.mean_weight.where(self.mean_weight > 0, torch.inf)
         scale = self.task_weights / (mean * self.batch_size)
         each = (losses * weight).sum(dim=0) * scale
         if self.log_variance is not None:
-            each = (-self.log_variance).exp() * each + 0.5 * self.log_variance
+            # Of the labels alone: a task that has none here keeps its weight.
+            share = weight.sum(dim=0) * scale
+            each = (-self.log_variance).exp() * each + 0.5 * share * self.log_variance
         return each, self._penalty(raw, gates)
 
-    def _mean_losses(self, raw: Tensor, labels: Tensor) -> Tensor:
+    def mean_losses(self, raw: Tensor, labels: Tensor) -> Tensor:
         """Return the losses of rows and tasks, the mean over members."""
         members, n_outputs = raw.shape[1], self.network.n_outputs
         if members == 1:
@@ -176,6 +183,7 @@ class TaskObjective(nn.Module):
                 usage = gate.mean(dim=(0, 1))
                 uneven = usage.square().sum() * len(usage) - 1.0
                 total = total + self.load_balance * uneven
+        total = total * (raw.shape[0] / self.batch_size)
         if self.chain_penalty and self.network.parents:
             links = [(t, p) for t, p in enumerate(self.network.fronts) if p >= 0]
             later, earlier = (list(side) for side in zip(*links, strict=True))
@@ -188,6 +196,8 @@ class TaskObjective(nn.Module):
 
 def _lost_entropy(gate: Tensor) -> Tensor:
     """Return how far gates fall short of even weights, in nats a row and gate."""
-    entropy = torch.special.entr(gate).sum(dim=-1)
+    # The slope at 0 is infinite, and an expert that is left out would make it NaN.
+    entropy = torch.special.entr(gate.clamp(min=torch.finfo(gate.dtype).tiny))
+    entropy = entropy.sum(dim=-1)
     open_to = (gate.detach() > 0).any(dim=0).sum(dim=-1)
     return torch.mean(open_to.to(gate.dtype).log() - entropy)

@@ -17,7 +17,7 @@ from skmoe.nn._task_data import TaskData
 from skmoe.nn._task_fit import Epoch, TaskSettings, TaskTrainer, evaluate
 from skmoe.nn._task_losses import TaskObjective
 
-__all__ = ["TaskModel", "TaskPlan", "shared_seed"]
+__all__ = ["TaskModel", "TaskPlan"]
 
 Array = NDArray[Any]
 
@@ -191,7 +191,7 @@ class TaskModel:
         objective, network = self.trainer.objective, self.network
         inputs = (data.numbers, data.codes)
         raw, _ = torch.func.functional_call(network, params or {}, inputs)
-        losses = objective._mean_losses(raw, data.labels)
+        losses = objective.mean_losses(raw, data.labels)
         counts = [kind == "count" for kind in objective.kinds]
         if any(counts):
             y = data.labels * torch.tensor(counts, device=self.device)
@@ -259,23 +259,3 @@ class TaskModel:
         )
         objective.batch_size = settings.batch_size
         return new
-
-
-def shared_seed(seed: int, distributed: bool) -> int:
-    """Return a seed that all processes have: that of the first.
-
-    Raises
-    ------
-    RuntimeError
-        If work is to be shared and there is no group of processes.
-    """
-    if not distributed:
-        return seed
-    if not torch.distributed.is_initialized():
-        raise RuntimeError(
-            "distributed=True needs a group of processes: start the script by torchrun "
-            "and call torch.distributed.init_process_group() in front of fit."
-        )
-    known = [seed]
-    torch.distributed.broadcast_object_list(known, src=0)
-    return int(known[0])

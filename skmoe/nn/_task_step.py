@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skmoe.nn._state import seeded
 from skmoe.nn._task_data import TaskData
 from skmoe.nn._task_losses import TaskObjective
 from skmoe.nn._weight_average import WeightAverage
@@ -84,22 +85,30 @@ class Surgery(Step):
     aggregator : torchjd.aggregation.Aggregator
         Turns the gradients of the tasks, and of the penalties if there are any, into
         one direction.
+    seed : int
+        Of what the aggregator draws.
     """
 
-    def __init__(self, *args: Any, aggregator: Any) -> None:
+    def __init__(self, *args: Any, aggregator: Any, seed: int) -> None:
         super().__init__(*args)
-        self.aggregator = aggregator
+        self.aggregator, self.seed, self.n_steps = aggregator, seed, 0
 
     def backward(self, each: Tensor, penalty: Tensor) -> None:
         """Set the gradients of all parameters."""
         from torchjd import autojac
 
+        params = list(self.objective.parameters())
         losses = list(each.unbind())
         if penalty.requires_grad:
             losses.append(penalty)
         # One task after another: the tables of vectors do not take several at once.
         autojac.backward(losses, parallel_chunk_size=1)
-        autojac.jac_to_grad(list(self.objective.parameters()), self.aggregator)
+        # The table takes no part where there are no codes.
+        taking_part = [p for p in params if getattr(p, "jac", None) is not None]
+        self.n_steps += 1
+        # Some aggregators draw from torch's global generators.
+        with seeded(self.seed + self.n_steps, each.device):
+            autojac.jac_to_grad(taking_part, self.aggregator)
 
 
 class GraphedStep:

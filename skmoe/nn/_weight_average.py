@@ -1,12 +1,13 @@
-"""A moving average of weights, which predicts better than the last of them."""
+"""Weights that predict better than the last: a moving average, the best so far."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["WeightAverage"]
+__all__ = ["BestWeights", "WeightAverage"]
 
 
 class WeightAverage:
@@ -61,3 +62,29 @@ class WeightAverage:
 def _copy(source: Sequence[Tensor], target: Sequence[Tensor]) -> None:
     # In place: a recorded step knows where the weights are.
     torch._foreach_copy_(list(target), list(source))
+
+
+class BestWeights:
+    """The weights that had the highest score so far.
+
+    Parameters
+    ----------
+    module : module
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.score, self.waited = -float("inf"), 0
+        self.state: dict[str, Tensor] | None = None
+
+    def offer(self, score: float) -> None:
+        """Keep the weights if their score is the highest."""
+        self.waited += 1
+        if score > self.score:
+            self.score, self.waited = score, 0
+            self.state = copy.deepcopy(self.module.state_dict())
+
+    def put_back(self) -> None:
+        """Return to the best weights."""
+        if self.state is not None:
+            self.module.load_state_dict(self.state)

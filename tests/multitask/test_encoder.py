@@ -721,7 +721,7 @@ class TestBadInput:
                 {"categorical_features": [False]},
                 "^column 'd' of X holds times",
             ),
-            (np.array([[1j]]), {}, r"^column 0 of X is numeric, got 1j"),
+            (np.array([[1j]]), {}, "^Complex data not supported: column 0 of X"),
             (
                 np.array([[np.str_("3")]], dtype=object),
                 {},

@@ -292,7 +292,7 @@ def test_labels_become_codes():
     ("fitted", "later", "new"),
     [
         (["a", "b"], ["a", "c"], "'c'"),
-        (np.array(["a", "b"], dtype=object), ["a", 1], "'1'"),
+        (np.array(["a", "b"], dtype=object), ["a", 1], "1"),
         (["1", "2"], [1, 2], "1"),
         ([1, 2], ["1", "2"], "'1'"),
         ([1, 2], [1, 3], "3"),

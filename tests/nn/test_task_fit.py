@@ -167,7 +167,9 @@ def test_learned_weights_are_those_of_the_formula():
         learned.log_variance.copy_(torch.tensor([0.5, -1.0]))
     each = plain(*data.parts)[0]
     s = torch.tensor([0.5, -1.0], dtype=torch.float64)
-    torch.testing.assert_close(learned(*data.parts)[0], (-s).exp() * each + s / 2)
+    torch.testing.assert_close(
+        learned(*data.parts)[0], (-s).exp() * each + s / 2 * (N / 64)
+    )
 
 
 def test_penalties_vanish_for_even_gates_and_count_uneven_ones():
@@ -181,7 +183,7 @@ def test_penalties_vanish_for_even_gates_and_count_uneven_ones():
     with torch.no_grad():
         joint.bias[-8:] = torch.tensor([50.0, 0, 0, 0] * 2)
     wanted = 2.0 * np.log(4) + 3.0 * (4 - 1)
-    assert loss(*data.parts)[1].item() == pytest.approx(wanted)
+    assert loss(*data.parts)[1].item() == pytest.approx(wanted * N / 64)
 
 
 def test_chain_penalty_is_the_excess_over_the_task_in_front():
