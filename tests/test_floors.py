@@ -29,7 +29,7 @@ FLOORS = {
         "nn._arguments nn._embeddings nn._columns nn._attention nn._mlp nn._cnn "
         "nn._transformer nn._vit nn._state nn._warm nn._heads nn._rows "
         "nn._stack nn._optimiser nn._train nn._joint nn._lookup_kernel "
-        "nn._code_table nn._noise nn._table_rows nn._architectures "
+        "nn._code_table nn._noise nn._processes nn._table_rows nn._architectures "
         "nn._expert_bank nn._task_chain nn._mmoe nn._task_losses "
         "nn._task_data nn._weight_average nn._task_step nn._task_fit "
         "nn._task_model nn _torch_part",

@@ -151,9 +151,10 @@ def random_state_of(estimator):
     rng = check_random_state(estimator.random_state)
     if not estimator.distributed:
         return rng
-    of_first = needs_torch(type(estimator).__name__, "_task_fit").of_first
+    processes = needs_torch(type(estimator).__name__, "_processes")
+    processes.join(True)
     shared = np.random.RandomState()
-    shared.set_state(of_first(rng.get_state(), distributed=True))
+    shared.set_state(processes.of_first(rng.get_state(), True))
     rng.randint(2)  # one that was given goes on
     return shared
 

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from skmoe.nn._noise import set_generator
+from skmoe.nn._processes import of_first, place
 from skmoe.nn._task_data import CHUNK, TaskData
 from skmoe.nn._task_losses import TaskObjective, pooled, task_losses
 from skmoe.nn._task_step import GraphedStep, Step, Surgery
 from skmoe.nn._weight_average import BestWeights, WeightAverage
 
-__all__ = ["Epoch", "TaskSettings", "TaskTrainer", "evaluate", "of_first"]
+__all__ = ["Epoch", "TaskSettings", "TaskTrainer", "evaluate"]
 
 # That go into a network at once where it is evaluated.
 MOST_NUMBERS = 2**26
@@ -250,14 +251,14 @@ class TaskTrainer:
         settings, call = self.settings, self.objective
         set_generator(self.objective, self._noise())
         # Gradients are averaged over processes, each of which sees its share.
-        call.batch_size = settings.batch_size / _place(settings.distributed)[1]
+        call.batch_size = settings.batch_size / place(settings.distributed)[1]
         wrapped: nn.Module = call
         if settings.distributed:
-            place = [self.device] if self.device.type == "cuda" else None
+            devices = [self.device] if self.device.type == "cuda" else None
             rows = call.network.rows
             idle = not (rows.n_columns or len(rows.lists))  # the table of vectors
             wrapped = DistributedDataParallel(
-                call, device_ids=place, find_unused_parameters=idle
+                call, device_ids=devices, find_unused_parameters=idle
             )
         if settings.compile:
             wrapped = torch.compile(wrapped)  # type: ignore[assignment]
@@ -277,7 +278,7 @@ class TaskTrainer:
         Shares of a batch differ in size: drawing from the common generator, the
         processes would part, and each shuffle the rows in its own way.
         """
-        rank, world = _place(self.settings.distributed)
+        rank, world = place(self.settings.distributed)
         if world == 1:
             return self.generator
         seed = _next_seed(self.generator) + rank
@@ -287,7 +288,7 @@ class TaskTrainer:
         objective, size = self.objective, self.settings.batch_size
         objective.train()
         # Every process draws the same order and takes its own rows of each batch.
-        rank, world = _place(self.settings.distributed)
+        rank, world = place(self.settings.distributed)
         total = torch.zeros_like(objective.mean_weight)
         for batch in data.batches(size, self.generator, slice(rank, None, world)):
             total += take_step(batch)
@@ -332,13 +333,6 @@ class TaskTrainer:
             epoch.held_out |= watched
 
 
-def _place(distributed: bool) -> tuple[int, int]:
-    """Return number and count of the processes that share the work."""
-    if not distributed:
-        return 0, 1
-    return torch.distributed.get_rank(), torch.distributed.get_world_size()
-
-
 def _carried(generator: torch.Generator, device: torch.device) -> int | Tensor:
     """Return what a generator on another device goes on from: a state, or a seed."""
     if generator.device.type == device.type:
@@ -352,26 +346,6 @@ def _next_seed(generator: torch.Generator) -> int:
     seed = torch.randint(2**62, (), generator=generator, device=generator.device)
     generator.set_state(before)
     return int(seed)
-
-
-def of_first(value: Any, distributed: bool) -> Any:
-    """Return a value that all processes have: that of the first.
-
-    Raises
-    ------
-    RuntimeError
-        If work is to be shared and there is no group of processes.
-    """
-    if not distributed:
-        return value
-    if not torch.distributed.is_initialized():
-        raise RuntimeError(
-            "distributed=True needs a group of processes: start the script by torchrun "
-            "and call torch.distributed.init_process_group() in front of fit."
-        )
-    known = [value]
-    torch.distributed.broadcast_object_list(known, src=0)
-    return known[0]
 
 
 def _on(state: Any, device: torch.device) -> Any:

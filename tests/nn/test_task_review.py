@@ -1,6 +1,8 @@
 """Faults of the training of several tasks that were found in a review."""
 
 import os
+import subprocess
+import sys
 from contextlib import closing, contextmanager
 from multiprocessing import get_context
 
@@ -340,3 +342,42 @@ def test_processes_stay_together():
     for name in ("generator", "score"):
         np.testing.assert_array_equal(found[0][name], found[1][name])
     assert found[0]["epochs"] == found[1]["epochs"] == 2
+
+
+SCRIPT = """
+import os, sys
+import numpy as np, torch
+from skmoe.multitask import MMoEClassifier
+
+torch.set_num_threads(1)
+rng = np.random.default_rng(0)
+X = rng.normal(size=(300, 3))
+y = np.column_stack([X[:, 0] > 0, X[:, 1] > 0]).astype(int)
+shared = "RANK" in os.environ
+model = MMoEClassifier(
+    distributed=shared, batch_size=64, max_epochs=3, n_experts=2, random_state=0
+).fit(X, y)
+np.save(sys.argv[1] + os.environ.get("RANK", ""), model.predict_proba(X)[0])
+"""
+
+
+def test_torchrun_needs_no_more_than_the_script(tmp_path):
+    (tmp_path / "train.py").write_text(SCRIPT)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    alone = [sys.executable, "train.py", "alone"]
+    several = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    several += ["--nproc-per-node", "2", "train.py", "process"]
+    for command in (alone, several):
+        subprocess.run(
+            command, cwd=tmp_path, env=environment, check=True, capture_output=True
+        )
+    wanted = np.load(tmp_path / "alone.npy")
+    for rank in range(2):
+        got = np.load(tmp_path / f"process{rank}.npy")
+        np.testing.assert_allclose(got, wanted, rtol=1e-9)
+
+
+def test_a_group_of_processes_is_asked_for():
+    X, y = rows(50)
+    with pytest.raises(RuntimeError, match="needs a group of processes: start the"):
+        classifier(distributed=True).fit(X, y)
