@@ -139,6 +139,8 @@ class ExpertBank(nn.Module):
             self.experts = BatchedLinear(self.n_experts, n_inputs, hidden[0])
             if not self.fixed:
                 self.gates = BatchedLinear(self.n_gates, n_inputs, self.n_experts)
+        # A ReLU is taken together with the split into experts and gates.
+        self.cut_off = self.one_stream and activation == "relu" and not norm
         self.act = _Activation(hidden[0], activation, dropout, norm)
         self.deeper = BatchedMLP(
             self.n_experts, hidden[0], hidden[1:], activation, dropout, norm
@@ -160,7 +162,7 @@ class ExpertBank(nn.Module):
             None where each gate has one expert.
         """
         outputs, logits = self._one(X[:, 0]) if self.one_stream else self._several(X)
-        outputs = self.act(outputs)
+        outputs = self.act.dropout(outputs) if self.cut_off else self.act(outputs)
         if len(self.deeper.body):
             outputs = self.deeper(outputs.transpose(0, 1)).transpose(0, 1)
         if logits is None:
@@ -173,7 +175,9 @@ class ExpertBank(nn.Module):
 
     def _one(self, X: Tensor) -> tuple[Tensor, Tensor | None]:
         width = self.n_experts * self.first_width
-        parts = _Split.apply(self.joint(X), width)  # type: ignore[no-untyped-call]
+        parts = _Split.apply(  # type: ignore[no-untyped-call]
+            self.joint(X), width, self.cut_off
+        )
         outputs = parts[0].unflatten(1, (self.n_experts, self.first_width))
         if self.fixed:
             return outputs, None
@@ -197,21 +201,32 @@ def _softmax(logits: Tensor) -> Tensor:
 
 
 class _Split(torch.autograd.Function):
-    """The first columns and the others; their gradients are written side by side.
+    """The first columns, cut off at zero if asked to, and the others.
 
-    That of two slices would be the sum of two matrices filled with zeros.
+    Their gradients are written side by side: that of two slices would be the sum of
+    two matrices filled with zeros, and that of a ReLU behind one a pass of its own.
     """
 
     @staticmethod
-    def forward(ctx: Any, both: Tensor, width: int) -> tuple[Tensor, Tensor]:
-        ctx.width = width
-        return both[:, :width], both[:, width:]
+    def forward(
+        ctx: Any, both: Tensor, width: int, cut_off: bool
+    ) -> tuple[Tensor, Tensor]:
+        ctx.width, ctx.cut_off = width, cut_off
+        first = both[:, :width].relu() if cut_off else both[:, :width]
+        if cut_off:
+            ctx.save_for_backward(first)
+        return first, both[:, width:]
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         first, second = grads
         n_rows, width = len(first), ctx.width
         both = first.new_empty(n_rows, width + second.shape[1])
-        both[:, :width] = first
+        if ctx.cut_off:
+            torch.ops.aten.threshold_backward.grad_input(
+                first, ctx.saved_tensors[0], 0.0, grad_input=both[:, :width]
+            )
+        else:
+            both[:, :width] = first
         both[:, width:] = second
-        return both, None
+        return both, None, None

@@ -213,6 +213,18 @@ def test_lists_and_copies_make_the_width_that_is_promised():
             assert out.shape == (N, copies, rows.width)
 
 
+@pytest.mark.parametrize(("n_columns", "width"), [(12, 63), (13, 72), (20, 104)])
+def test_wide_rows_are_filled_up_with_zeros(n_columns, width):
+    rows = TableRows(3, n_columns, N_CODES, size=SIZE)
+    codes = torch.randint(1, N_CODES, (N, n_columns))
+    out = rows(torch.randn(N, 3), codes)
+    assert out.shape == (N, 1, width)
+    assert rows.width == width
+    filled = 3 + n_columns * SIZE
+    assert bool((out[..., filled:] == 0).all())
+    assert bool((out[..., :filled] != 0).all())
+
+
 def test_rows_of_numbers_or_codes_alone():
     alone = TableRows(3, 0, 1)(torch.randn(N, 3), torch.empty(N, 0).int())
     assert alone.shape == (N, 1, 3)
