@@ -8,10 +8,25 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
-__all__ = ["OPTIMIZERS", "TorchPart"]
+__all__ = ["OPTIMIZERS", "TorchPart", "needs_torch"]
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
 PREFIXES = ("module__", "optimizer__")
+
+
+def needs_torch(owner, module):
+    """Return a module of `skmoe.nn`.
+
+    Raises
+    ------
+    ImportError
+        If there is no torch.
+    """
+    try:
+        import_module("torch")
+    except ImportError as error:
+        raise ImportError(f"{owner} needs torch: pip install 'skmoe[torch]'") from error
+    return import_module(f"skmoe.nn.{module}")
 
 
 class TorchPart(BaseEstimator):
@@ -80,20 +95,8 @@ class TorchPart(BaseEstimator):
         }
 
     def _torch(self, module):
-        """Return one of the modules that need torch.
-
-        Raises
-        ------
-        ImportError
-            If there is no torch.
-        """
-        try:
-            import_module("torch")
-        except ImportError as error:
-            raise ImportError(
-                f"{type(self).__name__} needs torch: pip install 'skmoe[torch]'"
-            ) from error
-        return import_module(f"skmoe.nn.{module}")
+        """Return one of the modules that need torch: see `needs_torch`."""
+        return needs_torch(type(self).__name__, module)
 
     def _check_parameters(self):
         """Raise a ValueError that names the first bad constructor argument."""

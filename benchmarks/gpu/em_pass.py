@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from _device import rates, synchronised
 from _report import Targets, print_table, progress, write_json
 
 from skmoe._sklearn import few_threads
@@ -53,30 +54,6 @@ COLUMNS = [
 ]
 HOST = (10_000_000, 32, 16)
 WANTED_HOST = 50.0
-
-
-def synchronised(function, repeats, warm=2):
-    """Return the median seconds of a call, the device's work included."""
-    times = []
-    for i in range(warm + repeats):
-        torch.cuda.synchronize()
-        begin = time.perf_counter()
-        function()
-        torch.cuda.synchronize()
-        if i >= warm:
-            times.append(time.perf_counter() - begin)
-    return float(np.median(times))
-
-
-def rates():
-    """Return operations and bytes a second of this device."""
-    a = torch.randn(8192, 8192, device="cuda", dtype=torch.float64)
-    b = torch.randn(8192, 8192, device="cuda", dtype=torch.float64)
-    flops = 2 * 8192**3 / synchronised(lambda: a @ b, 5)
-    source = torch.randn(2**29, device="cuda")
-    target = torch.empty_like(source)
-    nbytes = 2 * 4 * source.numel() / synchronised(lambda: target.copy_(source), 5)
-    return flops, nbytes
 
 
 def rows_on(device, n, d, K, dtype):
@@ -180,7 +157,7 @@ def main():
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     targets = Targets()
-    flops, nbytes = rates()
+    flops, nbytes = rates(torch.float64)
     sizes = [(10**6, d, K) for d in (20, 100) for K in (8, 16, 64)]
     if not options.quick:
         sizes += [(10**7, 20, 8), (10**7, 20, 64), (10**7, 100, 8), (10**7, 100, 64)]

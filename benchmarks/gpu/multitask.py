@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from _device import rates, synchronised
 from _report import Targets, print_table, progress, write_json
 
 from skmoe.nn._task_fit import TaskSettings
@@ -42,28 +43,6 @@ COLUMNS = [
     ("ratio", "times", ".1f"),
     ("peak_gb", "peak GB", ".2f"),
 ]
-
-
-def synchronised(function, repeats, warm=1):
-    times = []
-    for i in range(warm + repeats):
-        torch.cuda.synchronize()
-        begin = time.perf_counter()
-        function()
-        torch.cuda.synchronize()
-        if i >= warm:
-            times.append(time.perf_counter() - begin)
-    return float(np.median(times))
-
-
-def rates():
-    """Return float32 operations and bytes a second of this device."""
-    a = torch.randn(8192, 8192, device="cuda")
-    flops = 2 * 8192**3 / synchronised(lambda: a @ a, 5)
-    source = torch.randn(2**29, device="cuda")
-    target = torch.empty_like(source)
-    nbytes = 2 * 4 * source.numel() / synchronised(lambda: target.copy_(source), 5)
-    return flops, nbytes
 
 
 def made(n):
@@ -108,6 +87,16 @@ def model_for(sizes, batch):
     return TaskModel(plan, settings, torch.device("cuda"), "float32", 0)
 
 
+def model_and_rows(codes, sizes, labels, batch):
+    """Return a model and all rows on its device."""
+    model = model_for(sizes, batch)
+    first = np.cumsum(sizes) - sizes + 1
+    numbers = np.empty((len(codes), 0), dtype=np.float32)
+    absolute = (codes + first).astype(np.int32)
+    data = model.data(numbers, absolute, labels, np.ones_like(labels))
+    return model, data
+
+
 def floor_of(model, batch, flops, nbytes):
     """Return the seconds that a step takes at least."""
     width = N_COLUMNS * SIZE
@@ -120,13 +109,9 @@ def floor_of(model, batch, flops, nbytes):
 
 
 def ours(codes, sizes, labels, batch, flops, nbytes):
-    model = model_for(sizes, batch)
-    first = np.cumsum(sizes) - sizes + 1
-    numbers = np.empty((len(codes), 0), dtype=np.float32)
-    absolute = (codes + first).astype(np.int32)
-    data = model.data(numbers, absolute, labels, np.ones_like(labels))
+    model, data = model_and_rows(codes, sizes, labels, batch)
     torch.cuda.reset_peak_memory_stats()
-    seconds = synchronised(lambda: model.train(data, None, 1), 1)
+    seconds = synchronised(lambda: model.train(data, None, 1), 1, warm=1)
     step = seconds / -(-len(codes) // batch)
     floor = floor_of(model, batch, flops, nbytes)
     return {
@@ -176,11 +161,7 @@ def peer(codes, sizes, labels, batch):
 
 def profiled(codes, sizes, labels, batch):
     """Print what a step consists of, launched kernel by kernel."""
-    model = model_for(sizes, batch)
-    first = np.cumsum(sizes) - sizes + 1
-    numbers = np.empty((len(codes), 0), dtype=np.float32)
-    absolute = (codes + first).astype(np.int32)
-    data = model.data(numbers, absolute, labels, np.ones_like(labels))
+    model, data = model_and_rows(codes, sizes, labels, batch)
     model.train(data, None, 1)
     with torch.profiler.profile() as profile:
         model.train(data, None, 1)
@@ -196,7 +177,7 @@ def main():
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    flops, nbytes = rates()
+    flops, nbytes = rates(torch.float32)
     progress(f"{flops / 1e12:.1f} TFLOP/s in float32, {nbytes / 1e12:.2f} TB/s")
     codes, sizes, labels = made(options.n)
     if options.profile:

@@ -1,17 +1,16 @@
 """From constructor arguments and tasks to the plan of a network."""
 
-from importlib import import_module
-
 import numpy as np
 
+from skmoe._torch_part import needs_torch
 from skmoe.multitask._chains import parents_of
 
 __all__ = [
+    "ENCODING",
     "check_architecture",
     "check_structure",
     "dtype_name",
     "epochs_for",
-    "needs_torch",
     "plan_for",
     "structure_of",
 ]
@@ -35,35 +34,16 @@ NETWORK = (
     "normalize_experts",
     "n_members",
 )
-# What the encoder, the losses and the optimiser of a fitted network have for good.
-SETTLED = (
-    "chain",
-    "embedding_size",
-    "numeric_encoding",
-    "column_dropout",
+ENCODING = (
     "categorical_features",
+    "numeric_encoding",
     "n_bins",
     "min_frequency",
     "list_features",
     "max_list_length",
-    "task_weights",
-    *PENALTIES,
 )
-
-
-def needs_torch(owner, module):
-    """Return a module of `skmoe.nn`.
-
-    Raises
-    ------
-    ImportError
-        If there is no torch.
-    """
-    try:
-        import_module("torch")
-    except ImportError as error:
-        raise ImportError(f"{owner} needs torch: pip install 'skmoe[torch]'") from error
-    return import_module(f"skmoe.nn.{module}")
+# What a fitted network has for good besides.
+SETTLED = ("chain", "embedding_size", "column_dropout", "task_weights")
 
 
 def check_architecture(estimator, tasks):
@@ -95,7 +75,8 @@ def check_architecture(estimator, tasks):
 
 def structure_of(estimator):
     """Return the arguments that a fitted network has for good."""
-    return {name: _plain(getattr(estimator, name)) for name in (*NETWORK, *SETTLED)}
+    names = (*NETWORK, *SETTLED, *ENCODING, *PENALTIES)
+    return {name: _plain(getattr(estimator, name)) for name in names}
 
 
 def _plain(value):

@@ -8,13 +8,14 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from skmoe._sklearn import safe_indexing
+from skmoe._torch_part import needs_torch
 from skmoe.multitask._columns import checked_table
 from skmoe.multitask._encoder import TableEncoder
 from skmoe.multitask._plan import (
+    ENCODING,
     check_architecture,
     check_structure,
     dtype_name,
-    needs_torch,
     plan_for,
     structure_of,
 )
@@ -41,14 +42,6 @@ __all__ = [
 LEAST_WEIGHT = 1e-6
 # From so many rows on early_stopping="auto" holds some out.
 EARLY_STOPPING_ROWS = 10_000
-ENCODING = (
-    "categorical_features",
-    "numeric_encoding",
-    "n_bins",
-    "min_frequency",
-    "list_features",
-    "max_list_length",
-)
 
 
 @dataclass

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from skmoe.nn._noise import set_generator
 from skmoe.nn._processes import of_first, place
 from skmoe.nn._task_data import CHUNK, TaskData
-from skmoe.nn._task_losses import TaskObjective, pooled, task_losses
+from skmoe.nn._task_losses import TaskObjective, labelled_mean, pooled, task_losses
 from skmoe.nn._task_step import GraphedStep, Step, Surgery
 from skmoe.nn._weight_average import BestWeights, WeightAverage
 
@@ -320,10 +320,7 @@ class TaskTrainer:
         losses = task_losses(
             raw, held_out.labels, self.objective.kinds, network.n_outputs
         )
-        weight = held_out.weight
-        # A task without held-out labels has nothing to say.
-        total = weight.sum(dim=0)
-        mean = (losses * weight).sum(dim=0) / total.where(total > 0, 1.0)
+        mean = labelled_mean(losses, held_out.weight)
         epoch.held_out["loss"] = mean.tolist()
         weights = self.objective.task_weights
         epoch.score = -float((mean * weights).sum())

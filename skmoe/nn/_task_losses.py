@@ -9,10 +9,10 @@ from torch.nn import functional
 
 from skmoe.nn._mmoe import MMoENetwork
 
-__all__ = ["TaskObjective", "pooled", "task_losses"]
+__all__ = ["TaskObjective", "labelled_mean", "pooled", "task_losses"]
 
 # An overflow would make the gradient NaN even of a row that has no label.
-MOST_LOG_RATE = 40.0
+TANGENT_FROM = 40.0
 
 
 def task_losses(
@@ -52,9 +52,20 @@ def task_losses(
         elif kind == "regression":
             columns.append(0.5 * (y - z).square())
         else:
-            low = z.clamp(max=MOST_LOG_RATE)
+            low = z.clamp(max=TANGENT_FROM)
             columns.append(low.exp() * (1.0 + (z - low)) - y * z)
     return torch.stack(columns, dim=1)
+
+
+def labelled_mean(losses: Tensor, weight: Tensor) -> Tensor:
+    """Return the mean loss of each task, of shape (n_tasks,); 0 without labels.
+
+    Parameters
+    ----------
+    losses, weight : tensors of shape (n_rows, n_tasks)
+    """
+    total = weight.sum(dim=0)
+    return (losses * weight).sum(dim=0) / total.where(total > 0, 1.0)
 
 
 def pooled(raw: Tensor, kinds: Sequence[str], n_outputs: Sequence[int]) -> Tensor:

@@ -15,7 +15,7 @@ from skmoe.nn._state import seeded
 from skmoe.nn._table_rows import TableRows
 from skmoe.nn._task_data import TaskData
 from skmoe.nn._task_fit import Epoch, TaskSettings, TaskTrainer, evaluate
-from skmoe.nn._task_losses import TaskObjective
+from skmoe.nn._task_losses import TaskObjective, labelled_mean
 
 __all__ = ["TaskModel", "TaskPlan"]
 
@@ -196,9 +196,7 @@ class TaskModel:
         if any(counts):
             y = data.labels * torch.tensor(counts, device=self.device)
             losses = losses + torch.special.xlogy(y, y) - y
-        weight = data.weight
-        total = weight.sum(dim=0)
-        return (losses * weight).sum(dim=0) / total.where(total > 0, 1.0)
+        return labelled_mean(losses, data.weight)
 
     def task_gradients(self, data: TaskData) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the mean loss of each task and its gradient; change nothing.
@@ -250,8 +248,8 @@ class TaskModel:
         mean_weight : array of shape (n_tasks,)
             Of the new rows.
         """
-        new = copy.deepcopy(self)
-        new.trainer = new.trainer.to(self.device)
+        new = copy.copy(self)
+        new.trainer = self.trainer.to(self.device)
         new.trainer.take_settings(settings)
         objective = new.trainer.objective
         objective.mean_weight = torch.as_tensor(
