@@ -32,7 +32,22 @@ FLOORS = {
         "nn._code_table nn._noise nn._processes nn._table_rows nn._architectures "
         "nn._expert_bank nn._task_chain nn._mmoe nn._task_losses "
         "nn._task_data nn._weight_average nn._task_step nn._task_fit "
-        "nn._task_model nn _torch_part",
+        "nn._task_model nn._exchange nn._group_sums_kernel "
+        "nn._activation_kernel nn._grouped_kernel nn._grouped nn._activation "
+        "nn._slot_kernel nn._sort_kernel nn._slots "
+        "nn._route_kernel nn._tabular_kernel nn._tabular_backward_kernel "
+        "nn._fused_mlp "
+        "nn._largest nn._router_losses nn._routing_plan nn._mlp_experts "
+        "nn._overflow nn._wide_product nn._router "
+        "nn._top_k_router nn._noisy_router nn._dense_router nn._expert_choice "
+        "nn._soft_router nn._fixed_routers nn._routed_module nn._expert_list "
+        "nn._tree_walk_kernel nn._tree_walk nn._fast_feedforward "
+        "nn._moe_layer nn._layer_routers nn._sparse_vit nn._deep_mixture "
+        "nn._perceptron nn._feed_forward nn._moefy "
+        "nn._expert_parallel nn._expert_shards "
+        "nn._named_routers nn._table_network nn._sparse_network "
+        "nn._leaf_network nn._sparse_model "
+        "nn _torch_part",
     ],
     2: [
         "gates._constant gates._missing gates._covariance gates._softmax_kernel "
@@ -76,11 +91,14 @@ FLOORS = {
         "multitask._labels multitask._label_columns multitask._label_weights "
         "multitask._targets multitask._scorers multitask._split multitask._chains "
         "multitask._skill multitask._monitor multitask._epochs multitask._plan "
-        "multitask._training multitask._usage multitask._affinity "
+        "multitask._training multitask._table multitask._answers "
+        "multitask._usage multitask._affinity "
         "multitask._documented "
         "multitask._onnx_columns multitask._onnx_encoder multitask._onnx_network "
         "multitask._export multitask._estimator multitask._with_classes "
-        "multitask._classifier multitask._regressor multitask._mixed multitask",
+        "multitask._classifier multitask._regressor multitask._mixed multitask "
+        "neural._usage neural._documented neural._routed neural._sparse "
+        "neural._leaves neural",
     ],
     5: [
         "inspection._tree_page inspection._tree_drawing inspection._tree "

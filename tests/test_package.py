@@ -89,6 +89,15 @@ NEED_TRITON = {
     "skmoe._e_step_kernel",
     "skmoe.em._device_step",
     "skmoe.nn._lookup_kernel",
+    "skmoe.nn._activation_kernel",
+    "skmoe.nn._grouped_kernel",
+    "skmoe.nn._group_sums_kernel",
+    "skmoe.nn._slot_kernel",
+    "skmoe.nn._tabular_backward_kernel",
+    "skmoe.nn._tabular_kernel",
+    "skmoe.nn._route_kernel",
+    "skmoe.nn._sort_kernel",
+    "skmoe.nn._tree_walk_kernel",
 }
 
 
