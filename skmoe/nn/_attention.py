@@ -19,6 +19,11 @@ class Block(nn.Module):
     class_only : bool
         Whether only the first token is renewed and returned: the last block's
         other tokens would be thrown away.
+
+    Attributes
+    ----------
+    mixture : module or None
+        What takes the place of the network of one hidden layer, if anything does.
     """
 
     def __init__(
@@ -32,8 +37,9 @@ class Block(nn.Module):
         self.key_value = nn.Linear(width, 2 * width)
         self.gather = nn.Linear(width, width)
         self.norm_hidden = nn.LayerNorm(width)
-        self.widen = nn.Linear(width, hidden)
-        self.narrow = nn.Linear(hidden, width)
+        self.widen: nn.Linear | None = nn.Linear(width, hidden)
+        self.narrow: nn.Linear | None = nn.Linear(hidden, width)
+        self.mixture: nn.Module | None = None
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -43,9 +49,22 @@ class Block(nn.Module):
         if self.class_only:
             tokens, asking = tokens[:, :1], seen[:, :1]
         tokens = tokens + self.dropout(self.gather(self._attend(asking, seen)))
-        hidden = functional.gelu(self.widen(self.norm_hidden(tokens)))
-        renewed: Tensor = tokens + self.dropout(self.narrow(hidden))
+        renewed: Tensor = tokens + self.dropout(self._think(self.norm_hidden(tokens)))
         return renewed
+
+    def mix(self, layer: nn.Module) -> None:
+        """Put a layer in the place of the network of one hidden layer."""
+        self.mixture, self.widen, self.narrow = layer, None, None
+
+    def _think(self, tokens: Tensor) -> Tensor:
+        """Return what the network, or what is in its place, makes of each token."""
+        if self.mixture is not None:
+            mixed: Tensor = self.mixture(tokens)
+            return mixed
+        assert self.widen is not None
+        assert self.narrow is not None
+        narrowed: Tensor = self.narrow(functional.gelu(self.widen(tokens)))
+        return narrowed
 
     def _attend(self, asking: Tensor, seen: Tensor) -> Tensor:
         """Return softmax(Q K' / sqrt(d)) V of all heads, side by side.

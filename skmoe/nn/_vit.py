@@ -63,11 +63,12 @@ class SmallViT(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.image_shape = image_shape_of("SmallViT", n_inputs, image_shape)
+        name = type(self).__name__
+        self.image_shape = image_shape_of(name, n_inputs, image_shape)
         channels, *sides = self.image_shape
-        self.patch = _patch_side(patch, *sides)
+        self.patch = _patch_side(name, patch, *sides)
         self.transformer = ClassTokenTransformer(
-            "SmallViT",
+            name,
             n_outputs,
             width=width,
             depth=depth,
@@ -82,7 +83,7 @@ class SmallViT(nn.Module):
 
     def forward(self, X: Tensor) -> Tensor:
         """Return raw outputs of shape (n_rows, n_outputs)."""
-        check_rows("SmallViT", X, math.prod(self.image_shape))
+        check_rows(type(self).__name__, X, math.prod(self.image_shape))
         channels, height, width = self.image_shape
         side = self.patch
         cut = X.reshape(-1, channels, height // side, side, width // side, side)
@@ -91,7 +92,7 @@ class SmallViT(nn.Module):
         return raw
 
 
-def _patch_side(patch: int | None, height: int, width: int) -> int:
+def _patch_side(owner: str, patch: int | None, height: int, width: int) -> int:
     """Return the side of a patch.
 
     Raises
@@ -104,10 +105,10 @@ def _patch_side(patch: int | None, height: int, width: int) -> int:
         sides = [side for side in range(1, common + 1) if common % side == 0]
         fine = [side for side in sides if height * width >= 16 * side**2]
         return max(fine, default=1)
-    patch = positive("SmallViT", "patch", patch)
+    patch = positive(owner, "patch", patch)
     if common % patch:
         raise ValueError(
-            f"SmallViT: patch must divide height and width, got patch={patch} for an "
+            f"{owner}: patch must divide height and width, got patch={patch} for an "
             f"image of {height} by {width}."
         )
     return patch
