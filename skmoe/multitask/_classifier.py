@@ -1,21 +1,14 @@
 """Several tasks with classes."""
 
-import numpy as np
-from sklearn.base import ClassifierMixin
-from sklearn.utils.validation import check_is_fitted
-
+from skmoe.multitask._answers import AnswersClasses
 from skmoe.multitask._documented import documented
-from skmoe.multitask._labels import decode, probabilities, split_raw
-from skmoe.multitask._skill import mean_score
-from skmoe.multitask._targets import assemble, row_weights
-from skmoe.multitask._training import targets_of
 from skmoe.multitask._with_classes import WithClasses
 
 __all__ = ["MMoEClassifier"]
 
 
 @documented
-class MMoEClassifier(ClassifierMixin, WithClasses):
+class MMoEClassifier(AnswersClasses, WithClasses):
     """Several tasks with classes, by one network with a gate for each task.
 
     A bank of experts reads the row, a gate for each task mixes them, and a tower
@@ -103,32 +96,6 @@ class MMoEClassifier(ClassifierMixin, WithClasses):
     ):
         self._keep(locals())
 
-    def _kinds(self):
-        return "classification"
-
-    def _attributes(self, fitted, epochs):
-        classes = [task.classes for task in fitted.tasks]
-        return super()._attributes(fitted, epochs) | {
-            "classes_": classes[0] if fitted.single else classes
-        }
-
-    def predict(self, X):
-        """Return the most probable label of each task.
-
-        Parameters
-        ----------
-        X : data frame or array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        y : array of shape (n_samples,) or (n_samples, n_tasks)
-            Of objects, where the labels of tasks differ in type.
-        """
-        raw = self._raw(X)
-        fitted = self._fitted
-        names = [task.name for task in fitted.tasks]
-        return assemble(decode(fitted.tasks, raw), names, single=fitted.single)
-
     def predict_proba(self, X):
         """Return the probability of each class.
 
@@ -144,38 +111,4 @@ class MMoEClassifier(ClassifierMixin, WithClasses):
         proba : array of shape (n_samples, n_classes), or list of them
             A list for several tasks, as scikit-learn's scorers take it.
         """
-        raw = self._raw(X)
-        fitted = self._fitted
-        parts = split_raw(fitted.tasks, raw)
-        proba = list(map(probabilities, fitted.tasks, parts))
-        return proba[0] if fitted.single else proba
-
-    def score(self, X, y, sample_weight=None):
-        """Return the accuracy, averaged over the tasks; labels may be missing.
-
-        Parameters
-        ----------
-        X, y, sample_weight : as in ``fit``
-
-        Returns
-        -------
-        score : float
-        """
-        check_is_fitted(self, "_fitted")
-        raw = self._raw(X)
-        tasks = self._fitted.tasks
-        targets = targets_of(self, raw, y, tasks)
-        weight = row_weights(targets, sample_weight)
-        parts = zip(decode(tasks, raw), targets.values, weight.T, strict=True)
-        right = [
-            np.average(got[w > 0] == wanted[w > 0], weights=w[w > 0])
-            for got, wanted, w in parts
-            if w.any()
-        ]
-        return mean_score(right)
-
-    def __sklearn_tags__(self):
-        """Return the tags of scikit-learn."""
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = True
-        return tags
+        return super().predict_proba(X)

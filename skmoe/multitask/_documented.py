@@ -1,6 +1,81 @@
 """What the docstrings of the multi-task estimators have in common, said once."""
 
-__all__ = ["documented"]
+__all__ = [
+    "CLASS_WEIGHT",
+    "COLUMN_DROPOUT",
+    "DEVICE",
+    "ENCODING",
+    "LAST",
+    "TRAINING",
+    "documented",
+    "filled",
+]
+
+COLUMN_DROPOUT = """\
+    column_dropout : float, default=0.0
+        Share of the columns of categories and bins that a row goes without in a
+        training step: where columns say the same, the network must not rely on one.
+"""
+
+ENCODING = """\
+    embedding_size : int, default=8
+        Numbers in the vector of a category.
+    embedding_penalty : float, default=60.0
+        On the sum of squares of all vectors of categories, over the total weight of
+        the rows: a normal prior on each number, of variance
+        ``1 / (2 * embedding_penalty)``, which keeps the vectors of rare categories
+        near zero.
+    categorical_features : "from_dtype", array-like or None, default="from_dtype"
+        Columns of categories: those of a data frame that hold text, booleans or
+        categories, or their positions or names, or a mask. Missing values and
+        categories that are new at prediction have a code of their own each.
+    numeric_encoding : {"bins", "standard", "piecewise", "periodic"}, default="bins"
+        Numbers go in standardised, and besides as the vector of the quantile bin
+        that they are in ("bins"), or by a piecewise-linear or periodic embedding.
+    n_bins : int, default=128
+        Bins of a number.
+    min_frequency : int, default=1
+        Categories with fewer rows share the code of those that are new.
+"""
+
+TRAINING = """\
+    learning_rate : float, default=5e-3
+    weight_decay : float, default=0.0
+        Of AdamW.
+    weight_averaging : float, default=0.998
+        Decay of the moving average of the weights that is kept and evaluated; 0
+        keeps the last weights.
+    batch_size : int, default=1024
+    max_epochs : int or "auto", default="auto"
+        "auto": 2000 steps, and from 20 to 200 epochs.
+    early_stopping : bool or "auto", default="auto"
+        Whether a part of the rows tells the best epoch; "auto": with more than
+        10,000 rows. Where ``fit`` is given ``X_val``, those rows do. The weights of
+        the best epoch are kept in any case.
+    validation_fraction : float, default=0.1
+        The part of the rows, drawn so that all classes are in it where they can be.
+    n_iter_no_change : int, default=3
+        Epochs without a better one before training stops.
+"""
+
+DEVICE = """\
+    device : None, str or torch.device, default=None
+        "cuda" or "auto" for a GPU. None: the CPU.
+    precision : {"auto", "float32", "float64", "bfloat16"}, default="auto"
+        "auto": float64 for up to 10,000 rows on a CPU, else float32. "bfloat16"
+        rounds in matrix products only.
+    compile : bool, default=False
+        Whether torch compiles the network for training.
+"""
+
+LAST = """\
+    warm_start : bool, default=False
+        Whether ``fit`` goes on with the network, encoding and tasks of the last fit;
+        what they are made of, and the weights in the loss, must not have changed.
+    random_state : int, RandomState or None, default=None
+        Of first weights, order of rows, dropout and held-out rows.
+    verbose : int, default=0
+        Above 0 a line is printed after each epoch."""
 
 PARAMETERS = """\
     architecture : str, default="mmoe"
@@ -35,9 +110,7 @@ PARAMETERS = """\
     activation : {"relu", "silu", "gelu", "tanh"}, default="relu"
     dropout : float, default=0.0
         Share of hidden numbers that is dropped in training.
-    column_dropout : float, default=0.0
-        Share of the columns of categories and bins that a row goes without in a
-        training step: where columns say the same, the network must not rely on one.
+{column_dropout}\
     gate_dropout : float, default=0.0
         Share of experts that each gate goes without in a training step, the others
         taking over their weight: keeps gates from relying on one expert.
@@ -47,24 +120,7 @@ PARAMETERS = """\
     gate_entropy, load_balance : float, default=0.0
         Penalties on gates that prefer some experts, in each row and on average.
 {chain}\
-    embedding_size : int, default=8
-        Numbers in the vector of a category.
-    embedding_penalty : float, default=60.0
-        On the sum of squares of all vectors of categories, over the total weight of
-        the rows: a normal prior on each number, of variance
-        ``1 / (2 * embedding_penalty)``, which keeps the vectors of rare categories
-        near zero.
-    categorical_features : "from_dtype", array-like or None, default="from_dtype"
-        Columns of categories: those of a data frame that hold text, booleans or
-        categories, or their positions or names, or a mask. Missing values and
-        categories that are new at prediction have a code of their own each.
-    numeric_encoding : {"bins", "standard", "piecewise", "periodic"}, default="bins"
-        Numbers go in standardised, and besides as the vector of the quantile bin
-        that they are in ("bins"), or by a piecewise-linear or periodic embedding.
-    n_bins : int, default=128
-        Bins of a number.
-    min_frequency : int, default=1
-        Categories with fewer rows share the code of those that are new.
+{encoding}\
     list_features : dict or None, default=None
         How columns of lists of categories are pooled, by their names: "mean", "sum"
         or ``("attention", column)``, which weighs the entries by how well they go
@@ -81,43 +137,15 @@ PARAMETERS = """\
         What makes one direction of the tasks' gradients, such as
         ``torchjd.aggregation.PCGrad()``; not with ``distributed=True``. None: their
         sum.
-    learning_rate : float, default=5e-3
-    weight_decay : float, default=0.0
-        Of AdamW.
-    weight_averaging : float, default=0.998
-        Decay of the moving average of the weights that is kept and evaluated; 0
-        keeps the last weights.
-    batch_size : int, default=1024
-    max_epochs : int or "auto", default="auto"
-        "auto": 2000 steps, and from 20 to 200 epochs.
-    early_stopping : bool or "auto", default="auto"
-        Whether a part of the rows tells the best epoch; "auto": with more than
-        10,000 rows. Where ``fit`` is given ``X_val``, those rows do. The weights of
-        the best epoch are kept in any case.
-    validation_fraction : float, default=0.1
-        The part of the rows, drawn so that all classes are in it where they can be.
-    n_iter_no_change : int, default=3
-        Epochs without a better one before training stops.
+{training}\
     monitor : {"loss", "auc"}, default="loss"
         What tells the best epoch: the weighted sum of losses, or the mean area under
         the ROC curve, for tasks with classes.
-    device : None, str or torch.device, default=None
-        "cuda" or "auto" for a GPU. None: the CPU.
-    precision : {"auto", "float32", "float64", "bfloat16"}, default="auto"
-        "auto": float64 for up to 10,000 rows on a CPU, else float32. "bfloat16"
-        rounds in matrix products only.
-    compile : bool, default=False
-        Whether torch compiles the network for training.
+{device}\
     distributed : bool, default=False
         Whether the processes that ``torchrun`` started share the rows of each batch;
         each is given all rows, and all end with the same network.
-    warm_start : bool, default=False
-        Whether ``fit`` goes on with the network, encoding and tasks of the last fit;
-        what they are made of, and the weights in the loss, must not have changed.
-    random_state : int, RandomState or None, default=None
-        Of first weights, order of rows, dropout and held-out rows.
-    verbose : int, default=0
-        Above 0 a line is printed after each epoch."""
+{last}"""
 
 CHAIN = """\
     chain : None, str or sequence, default=None
@@ -166,17 +194,29 @@ REFERENCES = """\
 
 def documented(cls):
     """Fill in the docstring of an estimator: a class decorator."""
+    of_classes = "class_weight" in cls.__init__.__code__.co_varnames
+    parts = {
+        "{column_dropout}": COLUMN_DROPOUT,
+        "{chain}": CHAIN if of_classes else "",
+        "{encoding}": ENCODING,
+        "{class_weight}": CLASS_WEIGHT if of_classes else "",
+        "{training}": TRAINING,
+        "{device}": DEVICE,
+        "{last}": LAST,
+    }
+    return filled(cls, PARAMETERS, parts, ATTRIBUTES, REFERENCES)
+
+
+def filled(cls, parameters, parts, attributes, references):
+    """Fill texts into the docstring of a class, and parts into that of parameters."""
     if cls.__doc__ is None:  # python -OO
         return cls
-    of_classes = "class_weight" in cls.__init__.__code__.co_varnames
-    parameters = PARAMETERS.replace("{chain}", CHAIN if of_classes else "")
-    parameters = parameters.replace(
-        "{class_weight}", CLASS_WEIGHT if of_classes else ""
-    )
+    for name, text in parts.items():
+        parameters = parameters.replace(name, text)
     for name, text in {
         "    {parameters}": parameters,
-        "    {attributes}": ATTRIBUTES,
-        "    {references}": REFERENCES,
+        "    {attributes}": attributes,
+        "    {references}": references,
     }.items():
         cls.__doc__ = cls.__doc__.replace(name, text)
     return cls

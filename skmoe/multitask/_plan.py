@@ -7,6 +7,8 @@ from skmoe.multitask._chains import parents_of
 
 __all__ = [
     "ENCODING",
+    "NETWORK",
+    "PENALTIES",
     "check_architecture",
     "check_structure",
     "dtype_name",
@@ -75,7 +77,12 @@ def check_architecture(estimator, tasks):
 
 def structure_of(estimator):
     """Return the arguments that a fitted network has for good."""
-    names = (*NETWORK, *SETTLED, *ENCODING, *PENALTIES)
+    names = (
+        *estimator._of_network,
+        *SETTLED,
+        *ENCODING,
+        *estimator._of_penalties,
+    )
     return {name: _plain(getattr(estimator, name)) for name in names}
 
 
@@ -144,11 +151,11 @@ def plan_for(estimator, encoder, tasks, labels, weight, parents):
         "n_copies": len(tasks) if alone else 1,
     }
     learned, fixed = _task_weights(estimator.task_weights, tasks)
-    losses = {name: getattr(estimator, name) for name in PENALTIES}
+    losses = {name: getattr(estimator, name) for name in estimator._of_penalties}
     return plan(
         rows=rows,
-        network={name: getattr(estimator, name) for name in NETWORK}
-        | {"parents": parents},
+        network={name: getattr(estimator, name) for name in estimator._of_network},
+        parents=parents,
         losses=losses | {"learned": learned},
         kinds=tuple(task.kind for task in tasks),
         n_outputs=tuple(task.n_outputs for task in tasks),

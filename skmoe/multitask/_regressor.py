@@ -1,22 +1,14 @@
 """Several tasks with numbers."""
 
-from sklearn.base import RegressorMixin
-from sklearn.metrics import r2_score
-from sklearn.utils.validation import check_is_fitted
-
-from skmoe._sklearn import fit_context
+from skmoe.multitask._answers import AnswersNumbers
 from skmoe.multitask._documented import documented
 from skmoe.multitask._estimator import BaseMultiTask
-from skmoe.multitask._labels import decode
-from skmoe.multitask._skill import mean_score
-from skmoe.multitask._targets import assemble, row_weights
-from skmoe.multitask._training import targets_of
 
 __all__ = ["MMoERegressor"]
 
 
 @documented
-class MMoERegressor(RegressorMixin, BaseMultiTask):
+class MMoERegressor(AnswersNumbers, BaseMultiTask):
     """Several regressions, by one network with a gate for each task.
 
     A bank of experts reads the row, a gate for each task mixes them, and a tower
@@ -94,70 +86,3 @@ class MMoERegressor(RegressorMixin, BaseMultiTask):
         verbose=0,
     ):
         self._keep(locals())
-
-    def _kinds(self):
-        return "regression"
-
-    @fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, sample_weight=None):
-        """Train for one epoch on further rows, such as those of a new day.
-
-        Categories that are new get vectors of their own, and those that do not occur
-        keep theirs: ``embedding_penalty`` is of the first rows alone. Bins and scales
-        of numbers stay theirs.
-
-        Parameters
-        ----------
-        X, y, sample_weight : as in ``fit``
-
-        Returns
-        -------
-        self : estimator
-
-        Raises
-        ------
-        ValueError
-            As in ``fit``.
-        """
-        return self._guarded(lambda: self._partial_fit(X, y, sample_weight))
-
-    def predict(self, X):
-        """Return the mean of each task.
-
-        Parameters
-        ----------
-        X : data frame or array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        y : array of shape (n_samples,) or (n_samples, n_tasks)
-            In the units of the tasks.
-        """
-        raw = self._raw(X)
-        fitted = self._fitted
-        names = [task.name for task in fitted.tasks]
-        return assemble(decode(fitted.tasks, raw), names, single=fitted.single)
-
-    def score(self, X, y, sample_weight=None):
-        """Return R squared, averaged over the tasks; labels may be missing.
-
-        Parameters
-        ----------
-        X, y, sample_weight : as in ``fit``
-
-        Returns
-        -------
-        score : float
-        """
-        check_is_fitted(self, "_fitted")
-        raw = self._raw(X)
-        tasks = self._fitted.tasks
-        targets = targets_of(self, raw, y, tasks)
-        weight = row_weights(targets, sample_weight)
-        parts = zip(decode(tasks, raw), targets.values, weight.T, strict=True)
-        each = [
-            r2_score(wanted[w > 0], got[w > 0], sample_weight=w[w > 0])
-            for got, wanted, w in parts
-            if w.any()
-        ]
-        return mean_score(each)

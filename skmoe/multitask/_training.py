@@ -40,8 +40,6 @@ __all__ = [
 
 # Of all rows together, in the penalty on vectors: less would overflow float32.
 LEAST_WEIGHT = 1e-6
-# From so many rows on early_stopping="auto" holds some out.
-EARLY_STOPPING_ROWS = 10_000
 
 
 @dataclass
@@ -189,7 +187,7 @@ def with_held_out(estimator, rows, held_out, rng):
             raise ValueError("y_val has no label: all are missing.")
         given = Rows(table, targets, rows.tasks, labels, *_scaled(weight), None, used)
         return rows, given
-    many = int(rows.used.sum()) > EARLY_STOPPING_ROWS
+    many = int(rows.used.sum()) > estimator._stops_above
     early = estimator.early_stopping
     if not (many if early == "auto" else early):
         return rows, None
@@ -270,7 +268,8 @@ def _new(estimator, rows, settings, seed):
     dtype = dtype_name(estimator, int(used.sum()), device.type)
     labels, weight = rows.labels[used], rows.weight[used]
     plan = plan_for(estimator, encoder, tasks, labels, weight, parents)
-    model_class = needs_torch(owner, "_task_model").TaskModel
+    module, name = estimator._model
+    model_class = getattr(needs_torch(owner, module), name)
     return Fitted(
         encoder=encoder,
         tasks=tasks,

@@ -143,5 +143,5 @@ def warn_of_polarised_gates(names, model, data):
             f"{' and '.join(found)}: try gate_dropout=0.1, normalize_experts=True "
             "with activation='silu', load_balance=0.01, or fewer experts.",
             PolarizedGateWarning,
-            stacklevel=8,  # the call of fit or partial_fit
+            stacklevel=9,  # the call of fit or partial_fit
         )

@@ -140,6 +140,11 @@ class MMoENetwork(nn.Module):
         self.heads = BatchedLinear(n_towers, width, max(self.n_outputs))
         self.one_each = max(self.n_outputs) == 1
 
+    @property
+    def numbers_per_row(self) -> int:
+        """Numbers that a row takes in evaluation, about."""
+        return self.rows.width * self.n_members
+
     def start_at(self, raw: Tensor) -> None:
         """Let the network start from constant outputs, such as base rates.
 

@@ -100,6 +100,8 @@ class TableRows(nn.Module):
     ----------
     width : int
         Numbers per row that comes out, filled up with zeros to a multiple of 8.
+    list_length : int
+        Columns of codes that hold lists.
     """
 
     def __init__(
@@ -125,6 +127,7 @@ class TableRows(nn.Module):
             ListPooling(slot.pooling, slot.start, slot.length, slot.target, size)
             for slot in lists
         )
+        self.list_length = sum(slot.length for slot in lists)
         self.embedding: PiecewiseLinearEmbedding | PeriodicEmbedding | None = None
         if n_numbers and numbers == "piecewise":
             self.embedding = PiecewiseLinearEmbedding(

@@ -86,7 +86,7 @@ def evaluate(objective: TaskObjective, data: TaskData) -> Tensor:
     Members of an ensemble are pooled. The network is left in the mode in which it was.
     """
     network, kinds = objective.network, objective.kinds
-    size = MOST_NUMBERS // (network.rows.width * network.n_members)
+    size = MOST_NUMBERS // network.numbers_per_row
     mode = network.training
     network.eval()
     with torch.no_grad():
@@ -267,7 +267,7 @@ class TaskTrainer:
             seed = self.generator.initial_seed() + self.n_epochs
             return Surgery(*common, aggregator=settings.aggregator, seed=seed)
         step = Step(*common)
-        alone = not (settings.distributed or settings.compile)
+        alone = call.recordable and not (settings.distributed or settings.compile)
         if self.device.type == "cuda" and alone:
             return GraphedStep(step, settings.batch_size, [self.generator])
         return step

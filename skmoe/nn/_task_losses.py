@@ -132,6 +132,8 @@ class TaskObjective(nn.Module):
 
     mean_weight: Tensor
     task_weights: Tensor
+    # Whether a CUDA device can record a step: nothing waits for the host.
+    recordable = True
 
     def __init__(
         self,

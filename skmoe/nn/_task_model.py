@@ -31,7 +31,7 @@ class TaskPlan:
     rows : dict
         Arguments of `TableRows`.
     network : dict
-        Arguments of `MMoENetwork` but the first two.
+        Arguments of the network but its rows, outputs and parents.
     losses : dict
         ``learned``, ``gate_entropy``, ``load_balance`` and ``chain_penalty`` of
         `TaskObjective`.
@@ -41,6 +41,8 @@ class TaskPlan:
     start : array of shape (total number of outputs,)
         Raw outputs of the network before it is trained.
     task_weights, mean_weight : arrays of shape (n_tasks,)
+    parents : list of int or None
+        Task in front of each task.
     """
 
     rows: dict[str, Any]
@@ -51,6 +53,7 @@ class TaskPlan:
     start: Array
     task_weights: Array
     mean_weight: Array
+    parents: list[int] | None = None
 
 
 class TaskModel:
@@ -66,6 +69,8 @@ class TaskModel:
         Of the first weights, the order of the rows, and dropout.
     """
 
+    objective_class: type[TaskObjective] = TaskObjective
+
     def __init__(
         self,
         plan: TaskPlan,
@@ -77,10 +82,10 @@ class TaskModel:
         self.dtype = getattr(torch, dtype)
         with seeded(seed):
             rows = TableRows(**plan.rows)
-            network = MMoENetwork(rows, plan.n_outputs, **plan.network)
+            network = self.new_network(rows, plan)
         network.start_at(torch.as_tensor(plan.start))
         place: dict[str, Any] = {"device": device, "dtype": self.dtype}
-        objective = TaskObjective(
+        objective = self.objective_class(
             network.to(**place),
             plan.kinds,
             torch.as_tensor(plan.mean_weight, **place),
@@ -89,6 +94,12 @@ class TaskModel:
             **plan.losses,
         )
         self.trainer = TaskTrainer(objective, settings, seed)
+
+    @staticmethod
+    def new_network(rows: TableRows, plan: TaskPlan) -> Any:
+        """Return the network of a plan, with its first weights."""
+        parents = plan.parents
+        return MMoENetwork(rows, plan.n_outputs, parents=parents, **plan.network)
 
     @property
     def network(self) -> MMoENetwork:

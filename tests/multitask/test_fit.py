@@ -9,7 +9,8 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import log_loss, r2_score, roc_auc_score
 
-from skmoe.multitask import MMoEClassifier, MMoERegressor, _training
+from skmoe.multitask import MMoEClassifier, MMoERegressor
+from skmoe.multitask._table import BaseTable
 from tests.multitask._small import (
     assert_same_state,
     classifier,
@@ -348,7 +349,7 @@ def test_early_stopping_is_what_the_argument_says(monkeypatch):
     few = classifier().fit(X, y)
     assert "score" not in few.history_
     assert few.best_epoch_ == 3
-    monkeypatch.setattr(_training, "EARLY_STOPPING_ROWS", 199)
+    monkeypatch.setattr(BaseTable, "_stops_above", 199)
     many = classifier().fit(X, y)
     assert many.history_["validation_loss"].shape == (3, 2)
     assert_same_state(state(many), state(classifier(early_stopping=True).fit(X, y)))
