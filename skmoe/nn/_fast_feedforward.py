@@ -118,7 +118,8 @@ class FastFeedforward(RoutedModule):
             function = activation_named(name, activation)
             layers = (nn.Linear(d, master), function, nn.Linear(master, o))
             self.master = nn.Sequential(*layers)
-            self.master_logit = nn.Parameter(torch.empty(()))
+            # Of one number rather than none: `fully_shard` takes no scalars.
+            self.master_logit = nn.Parameter(torch.empty(1))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -210,7 +211,8 @@ class FastFeedforward(RoutedModule):
         if self.master is None:
             return out
         master: Tensor = self.master(rows.to(out.dtype))
-        return torch.lerp(master.to(out.dtype), out, self.master_logit.sigmoid())
+        share = self.master_logit.sigmoid().to(out.dtype)
+        return torch.lerp(master.to(out.dtype), out, share)
 
     def _note(self, scores: Tensor, proba: Tensor) -> None:
         """Keep the losses and statistics of a call in training."""

@@ -472,3 +472,14 @@ def test_gradients_of_hard_choices_on_a_gpu():
     for one, other in zip(layer.parameters(), there.parameters(), strict=True):
         if one.grad is not None:
             torch.testing.assert_close(one.grad, other.grad.cpu())
+
+
+def test_a_master_leaf_in_autocast():
+    torch.manual_seed(0)
+    layer = FastFeedforward(6, 3, depth=2, master_leaf_width=4)
+    # `fully_shard` takes no scalars.
+    assert all(param.ndim for param in layer.parameters())
+    x = torch.randn(9, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = layer(x)
+    torch.testing.assert_close(low.float(), layer(x), rtol=5e-2, atol=2e-2)

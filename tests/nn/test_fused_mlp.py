@@ -167,6 +167,18 @@ def test_kernels_write_every_number(monkeypatch):
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_what_is_not_a_number_stays_none(activation):
+    x, weights, _, slots = made(*SHAPES[1], dtype=torch.float32)
+    x[3] = torch.nan
+    x, weights = x.cuda(), [part.cuda() for part in weights]
+    source, offsets = slots.source.cuda(), slots.offsets.cuda()
+    out = fused_mlp(x, source, 2, offsets, *weights, activation)
+    assert out[3].isnan().all()
+    assert out[4:].isfinite().all()
+
+
+@pytest.mark.gpu
 def test_two_runs_are_equal_to_the_last_bit():
     x, weights, _, slots = made(20_000, 2, 9, 20, 32, 8, dtype=torch.float32)
     one, two = (with_gradients(x, weights, slots, 2, "silu", "cuda") for _ in range(2))

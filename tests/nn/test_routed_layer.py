@@ -155,6 +155,23 @@ def test_layer_on_a_device_is_that_of_the_host(name, n_inputs, n_hidden):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+@pytest.mark.parametrize("n_hidden", [64, 320])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_device_that_is_not_the_current_one(dtype, n_hidden):
+    torch.manual_seed(0)
+    layer = MoELayer(MLPExperts(8, 64, n_hidden), ROUTERS["switch"](64, 8))
+    x = torch.randn(700, 64, dtype=dtype)
+    first, second = (
+        results(layer.to(device, dtype), x.to(device).requires_grad_())
+        for device in ("cuda:0", "cuda:1")
+    )
+    assert torch.cuda.current_device() == 0
+    for one, other in zip(first, second, strict=True):
+        assert torch.equal(one.cpu(), other.cpu())
+
+
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", ["topk", "top1", "switch"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_step_waits_for_nothing(name, dtype):

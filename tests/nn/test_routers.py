@@ -527,6 +527,7 @@ def test_bad_capacity(made, factor):
         (0.2, "capacity_factor must be at least 1 / n_experts = 0.25"),
         (4.5, "mean number of experts of a row: at most n_experts=4, got 4.5"),
         (None, "at most n_experts=4, got None"),
+        ("two", "1 / n_experts = 0.25, .* got 'two'"),
     ],
 )
 def test_bad_capacity_of_expert_choice(factor, message):

@@ -116,13 +116,3 @@ def test_gradients_where_rows_have_any_number_of_slots(monkeypatch, router, widt
     want = torch.autograd.grad(each.sum(1), (out, weight), grad)
     for one, other in zip(ours, want, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
-def test_a_device_that_is_not_the_current_one():
-    slots, weight, out = made(50, 2, 5, 20, 15, torch.float32)
-    there = [part.to("cuda:1") for part in (out, slots.slot, weight)]
-    assert torch.cuda.current_device() == 0
-    assert torch.equal(
-        slots_to_rows(*there).cpu(), slots_to_rows(out, slots.slot, weight).cpu()
-    )
