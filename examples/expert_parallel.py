@@ -1,4 +1,8 @@
-"""Train a model whose experts are shared out among processes.
+"""
+Experts shared out among processes
+==================================
+
+Train a model whose experts are shared out among processes::
 
     torchrun --nproc-per-node 4 examples/expert_parallel.py [--data 2] [--steps 200]
 

@@ -42,10 +42,10 @@ FLOORS = {
         "nn._top_k_router nn._noisy_router nn._dense_router nn._expert_choice "
         "nn._soft_router nn._fixed_routers nn._routed_module nn._expert_list "
         "nn._tree_walk_kernel nn._tree_walk nn._fast_feedforward "
-        "nn._moe_layer nn._layer_routers nn._sparse_vit nn._deep_mixture "
-        "nn._perceptron nn._feed_forward nn._moefy "
+        "nn._moe_layer nn._named_routers nn._layer_routers nn._sparse_vit "
+        "nn._deep_mixture nn._perceptron nn._feed_forward nn._moefy "
         "nn._expert_parallel nn._expert_shards "
-        "nn._named_routers nn._table_network nn._sparse_network "
+        "nn._table_network nn._sparse_network "
         "nn._leaf_network nn._sparse_model "
         "nn _torch_part",
     ],

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from skmoe.nn._arguments import activation_named, one_of, positive, rate
-from skmoe.nn._routed_module import RoutedModule
+from skmoe.nn._routed_module import RoutedModule, refuse_forward_mode
 from skmoe.nn._tree_walk import ACTIVATIONS, Tree, gathered_leaves, hard_leaves
 
 __all__ = ["FastFeedforward"]
@@ -136,6 +136,7 @@ class FastFeedforward(RoutedModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return outputs of shape (..., n_outputs): soft in training, else hard."""
+        refuse_forward_mode("FastFeedforward")
         if not self.training:
             return self.forward_hard(x)
         rows = self._rows(x)

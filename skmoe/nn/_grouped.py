@@ -69,7 +69,8 @@ def grouped_linear(
 def in_autocast(*tensors: Tensor) -> list[Tensor]:
     """Return the tensors in the type that `torch.autocast` asks for, if it does."""
     kind = tensors[0].device.type
-    if not torch.is_autocast_enabled(kind):
+    known = torch.amp.is_autocast_available(kind)  # not of meta, for one
+    if not (known and torch.is_autocast_enabled(kind)):
         return list(tensors)
     dtype = torch.get_autocast_dtype(kind)
     return [t if t.dtype == torch.float64 else t.to(dtype) for t in tensors]

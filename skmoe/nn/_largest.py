@@ -27,6 +27,8 @@ def largest(scores: Tensor, k: int) -> Tensor:
     scores = scores.detach()
     if k > FEW:
         return scores.sort(dim=1, descending=True, stable=True).indices[:, :k]
+    if k > 1:  # -inf stands for what is found already
+        scores = scores.clamp(min=torch.finfo(scores.dtype).min)
     found = [scores.max(dim=1, keepdim=True).indices]
     while len(found) < k:
         scores = scores.scatter(1, found[-1], -torch.inf)

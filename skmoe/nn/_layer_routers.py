@@ -6,12 +6,9 @@ from typing import Any
 from torch import nn
 
 from skmoe.nn._arguments import one_of
-from skmoe.nn._dense_router import DenseRouter
 from skmoe.nn._expert_choice import ExpertChoiceRouter
-from skmoe.nn._noisy_router import NoisyTopKRouter
+from skmoe.nn._named_routers import KINDS
 from skmoe.nn._router import checked_capacity, checked_top_k
-from skmoe.nn._soft_router import SoftRouter
-from skmoe.nn._top_k_router import SwitchRouter, TopKRouter
 
 __all__ = ["NAMES", "make_router", "set_places"]
 
@@ -62,21 +59,18 @@ def make_router(
         return router(n_inputs, n_experts)
     one_of(owner, "router", router, NAMES)
     places: dict[str, Any] = {"capacity_factor": capacity_factor, "priority": priority}
-    if router == "topk":
+    chosen: dict[str, dict[str, Any]] = {
         # A single weight that is divided by itself is 1, and has no gradient.
-        renormalize = top_k != 1
-        return TopKRouter(n_inputs, n_experts, top_k, renormalize=renormalize, **places)
-    if router == "noisy_topk":
-        return NoisyTopKRouter(n_inputs, n_experts, top_k, **places)
-    if router == "switch":
-        return SwitchRouter(n_inputs, n_experts, **places)
-    if router == "dense":
-        return DenseRouter(n_inputs, n_experts, margin=margin)
-    if router == "soft":
-        return SoftRouter(n_inputs, n_experts)
-    chosen = ExpertChoiceRouter(n_inputs, n_experts)
-    chosen.capacity_factor = _mean_experts(owner, capacity_factor, top_k, n_experts)
-    return chosen
+        "topk": {"top_k": top_k, "renormalize": top_k != 1, **places},
+        "noisy_topk": {"top_k": top_k, **places},
+        "switch": places,
+        "dense": {"margin": margin},
+    }
+    options = chosen.get(router, {})
+    if router == "expert_choice":
+        mean = _mean_experts(owner, capacity_factor, top_k, n_experts)
+        options = {"capacity_factor": mean}
+    return KINDS[router](n_inputs, n_experts, **options)
 
 
 def set_places(

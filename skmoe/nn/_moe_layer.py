@@ -6,10 +6,14 @@ from torch import Tensor, nn
 
 from skmoe.nn._expert_list import ExpertList
 from skmoe.nn._mlp_experts import MLPExperts
-from skmoe.nn._routed_module import RoutedModule, auxiliary_loss
+from skmoe.nn._routed_module import (
+    RoutedModule,
+    auxiliary_loss,
+    refuse_forward_mode,
+)
 from skmoe.nn._routing_plan import RoutingPlan, SoftPlan
 
-__all__ = ["MoELayer", "RoutedModule", "auxiliary_loss"]
+__all__ = ["MoELayer", "RoutedModule", "auxiliary_loss", "pooled"]
 
 
 class MoELayer(RoutedModule):
@@ -74,19 +78,26 @@ class MoELayer(RoutedModule):
         ----------
         x : tensor of shape (..., n_inputs)
         """
+        refuse_forward_mode("MoELayer")
         plan = self.router(x)
-        pooled = self._pooled(x, plan)
+        rows = pooled(self.experts, x, plan)
         self.keep(plan.losses, plan.statistics)
-        return pooled.reshape(*x.shape[:-1], pooled.shape[-1])
+        return rows.reshape(*x.shape[:-1], rows.shape[-1])
 
-    def _pooled(self, x: Tensor, plan: RoutingPlan | SoftPlan) -> Tensor:
-        """Return what a plan makes of rows, of shape (n_rows, n_outputs)."""
-        experts = self.experts
-        if (
-            isinstance(experts, MLPExperts)
-            and isinstance(plan, RoutingPlan)
-            and experts.fuses(x, plan)
-        ):
-            return experts.fused(x, plan)
-        pooled: Tensor = plan.combine(experts(plan.dispatch(x), plan.offsets))
-        return pooled
+
+def pooled(experts: nn.Module, x: Tensor, plan: RoutingPlan | SoftPlan) -> Tensor:
+    """Return what a plan makes of rows, of shape (n_rows, n_outputs).
+
+    Parameters
+    ----------
+    experts : module
+    x : tensor of shape (..., n_inputs)
+    plan : RoutingPlan or SoftPlan
+    """
+    if (
+        isinstance(experts, MLPExperts)
+        and isinstance(plan, RoutingPlan)
+        and experts.fuses(x, plan)
+    ):
+        return experts.fused(x, plan)
+    return plan.combine(experts(plan.dispatch(x), plan.offsets))

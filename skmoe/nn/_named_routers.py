@@ -11,9 +11,10 @@ from skmoe.nn._expert_choice import ExpertChoiceRouter
 from skmoe.nn._fixed_routers import HashRouter, RandomRouter
 from skmoe.nn._noisy_router import NoisyTopKRouter
 from skmoe.nn._router import checked_top_k
+from skmoe.nn._soft_router import SoftRouter
 from skmoe.nn._top_k_router import SwitchRouter, TopKRouter
 
-__all__ = ["ROUTERS", "EvenRouter", "new_router"]
+__all__ = ["KINDS", "ROUTERS", "EvenRouter", "new_router"]
 
 PLACES = ("router_losses", "capacity_factor", "overflow", "priority")
 # That no expert is dead in prediction, where there is no noise.
@@ -36,15 +37,26 @@ class EvenRouter(DenseRouter):
         self.register_buffer("weight", torch.zeros(n_experts, n_inputs))
 
 
-# Each with what it may be given.
-ROUTERS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
-    "noisy_topk": (NoisyTopKRouter, ("top_k", *PLACES)),
-    "topk": (TopKRouter, ("top_k", *PLACES, "bias_rate")),
-    "switch": (SwitchRouter, (*PLACES, "bias_rate")),
-    "expert_choice": (ExpertChoiceRouter, ("router_losses", "capacity_factor")),
-    "dense": (DenseRouter, ("router_losses",)),
-    "hash": (HashRouter, ("top_k",)),
-    "random": (RandomRouter, ("top_k",)),
+KINDS: dict[str, type[nn.Module]] = {
+    "noisy_topk": NoisyTopKRouter,
+    "topk": TopKRouter,
+    "switch": SwitchRouter,
+    "expert_choice": ExpertChoiceRouter,
+    "soft": SoftRouter,
+    "dense": DenseRouter,
+    "hash": HashRouter,
+    "random": RandomRouter,
+}
+# Those of estimators, each with what it may be given: with "soft" a row would depend
+# on the others in prediction.
+ROUTERS: dict[str, tuple[str, ...]] = {
+    "noisy_topk": ("top_k", *PLACES),
+    "topk": ("top_k", *PLACES, "bias_rate"),
+    "switch": (*PLACES, "bias_rate"),
+    "expert_choice": ("router_losses", "capacity_factor"),
+    "dense": ("router_losses",),
+    "hash": ("top_k",),
+    "random": ("top_k",),
 }
 
 
@@ -74,10 +86,10 @@ def new_router(
     """
     one_of("router", "router", name, ROUTERS)
     checked_top_k(f"router={name!r}", top_k, n_experts)
-    kind, taken = ROUTERS[name]
+    taken = ROUTERS[name]
     for option, value in given.items():
         if option not in taken and value != DEFAULTS[option]:
-            takers = [other for other, (_, takes) in ROUTERS.items() if option in takes]
+            takers = [other for other, takes in ROUTERS.items() if option in takes]
             raise ValueError(
                 f"router={name!r} takes no {option}, got {option}={value!r}: leave it "
                 f"at {DEFAULTS[option]!r}, or choose one of the routers {takers}."
@@ -93,7 +105,10 @@ def new_router(
         options["eval_top_k"] = top_k
         if options.get("capacity_factor") is None:
             options["capacity_factor"] = float(top_k)
-    router = kind(n_inputs, n_experts, **options)
+    if name == "topk":
+        # A single weight that is divided by itself is 1, and has no gradient.
+        options["renormalize"] = top_k != 1
+    router = KINDS[name](n_inputs, n_experts, **options)
     if name == "expert_choice":
         router.top_k = top_k  # type: ignore[assignment]
     return router

@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
-__all__ = ["RoutedModule", "auxiliary_loss", "forget"]
+__all__ = ["RoutedModule", "auxiliary_loss", "forget", "refuse_forward_mode"]
 
 
 class RoutedModule(nn.Module):
@@ -15,7 +16,7 @@ class RoutedModule(nn.Module):
     ----------
     losses : dict of str to tensor
         What the last call wants added to the loss, each times its weight; empty in
-        evaluation.
+        evaluation. They hold on to the graph of the call until the next one.
     statistics : dict of str to tensor
     """
 
@@ -34,6 +35,18 @@ class RoutedModule(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         """Return a state without the last call, whose graph cannot be copied."""
         return {**vars(self), "losses": {}, "statistics": {}}
+
+
+def refuse_forward_mode(owner: str) -> None:
+    """Raise a NotImplementedError under forward-mode differentiation.
+
+    Operations without a rule for it would silently have a derivative of zero.
+    """
+    if forward_ad._current_level >= 0:
+        raise NotImplementedError(
+            f"{owner} has no forward-mode derivatives (torch.func.jvp, jacfwd): use "
+            "those of reverse mode, such as torch.func.vjp, grad or jacrev."
+        )
 
 
 def forget(model: nn.Module) -> None:

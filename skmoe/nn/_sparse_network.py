@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from skmoe.nn._mlp_experts import MLPExperts
+from skmoe.nn._moe_layer import pooled
 from skmoe.nn._named_routers import EvenRouter, new_router
 from skmoe.nn._router import sparse_gates
 from skmoe.nn._table_network import Part, TableNetwork
@@ -100,13 +101,9 @@ bias_rate :
 
     def routed(self, numbers: Tensor, codes: Tensor, hidden: Tensor) -> Tensor:
         """Return the weighted sum of what a row's experts make of it."""
-        plan, experts = self.plan(numbers, codes, hidden), self.experts
+        plan = self.plan(numbers, codes, hidden)
         self.keep(plan.losses, plan.statistics)
-        if experts.fuses(hidden, plan):
-            pooled = experts.fused(hidden, plan)
-        else:
-            pooled = plan.combine(experts(plan.dispatch(hidden), plan.offsets))
-        return pooled.to(self.bias.dtype)
+        return pooled(self.experts, hidden, plan).to(self.bias.dtype)
 
     def routing(self, numbers: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Return weights and choices of experts, each of shape (n_rows, n_experts)."""

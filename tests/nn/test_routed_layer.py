@@ -8,6 +8,7 @@ import torch
 
 from skmoe.nn import (
     ExpertChoiceRouter,
+    FastFeedforward,
     MLPExperts,
     MoELayer,
     NoisyTopKRouter,
@@ -17,6 +18,7 @@ from skmoe.nn import (
 )
 from skmoe.nn import _mlp_experts as experts_module
 from skmoe.nn import _top_k_router as router_module
+from skmoe.nn._largest import largest
 from skmoe.nn._moefy import DroppingExperts
 from skmoe.nn._routing_plan import RoutingPlan
 
@@ -125,6 +127,25 @@ def test_a_plan_made_by_hand_may_drop_rows():
     out = MLPExperts(8, 6, 16).fused(x, RoutingPlan(*parts))
     assert (sent.slot < 0).any()
     assert (out[sent.slot[:, 0] < 0] == 0.0).all()
+
+
+@pytest.mark.parametrize(
+    "layer", [MoELayer(MLPExperts(4, 6, 8), TopKRouter(6, 4)), FastFeedforward(6, 3)]
+)
+def test_forward_mode_is_refused(layer):
+    x = torch.randn(5, 6)
+    with pytest.raises(NotImplementedError, match="no forward-mode derivatives"):
+        torch.func.jvp(layer.eval(), (x,), (x,))
+
+
+def test_layer_on_the_meta_device_has_shapes():
+    layer = MoELayer(MLPExperts(4, 6, 8, 3), TopKRouter(6, 4)).to("meta")
+    assert layer(torch.empty(5, 6, device="meta")).shape == (5, 3)
+
+
+def test_experts_that_are_ruled_out_come_last_and_once():
+    scores = torch.tensor([[-torch.inf, 2.0, -torch.inf, -torch.inf]])
+    assert sorted(largest(scores, 4)[0].tolist()) == [0, 1, 2, 3]
 
 
 ROUTERS = {
