@@ -82,7 +82,7 @@ def places(rows: Tensor, offsets: Tensor) -> Tensor:
     To be called once for several maps: copies to the host wait for the device.
     """
     fused = rows.is_cuda and rows.dtype == torch.bfloat16
-    return offsets if fused else offsets.cpu()
+    return offsets if fused or rows.is_meta else offsets.cpu()
 
 
 def with_kernels(rows: Tensor) -> bool:
