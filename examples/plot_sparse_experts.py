@@ -22,8 +22,8 @@ y = y.iloc[:, 0].to_numpy()
 train, test = slice(0, 12_000), slice(12_000, None)
 
 # %%
-# One fit. The router draws noise in training, and two losses, of importance and of
-# load, keep it from sending everybody to the same few experts.
+# One fit. The router draws noise in training, and three losses (of importance, of load,
+# and of the choices without noise) keep it from sending everybody to the same few.
 model = SparseMixtureOfExpertsClassifier(
     n_experts=32, top_k=2, expert_hidden=16, max_epochs=6, random_state=0
 ).fit(X[train], y[train])

@@ -29,8 +29,8 @@ class LearnsClasses:
         ----------
         X, y, sample_weight : as in ``fit``
         classes : array-like, list or dict of array-like, default=None
-            Labels that may come up later, of the one task, of each, or by name; for
-            the first call alone.
+            Labels that may come up later, of the one task, of each, or by name; the
+            first call takes all there will be.
 
         Returns
         -------
@@ -41,7 +41,30 @@ class LearnsClasses:
         ValueError
             As in ``fit``, or if a label was not known from the first call.
         """
+        fitted = getattr(self, "_fitted", None)
+        if fitted is not None and classes is not None:
+            _check_known(classes, fitted)
         return self._guarded(lambda: self._partial_fit(X, y, sample_weight, classes))
+
+
+def _check_known(classes, fitted):
+    """Raise a ValueError if classes hold labels that the first call did not."""
+    names = [task.name for task in fitted.tasks]
+    if not isinstance(classes, dict):
+        classes = dict(
+            zip(names, [classes] if fitted.single else classes, strict=False)
+        )
+    for task in fitted.tasks:
+        if task.classes is None or task.name not in classes:
+            continue
+        known = task.classes.tolist()
+        new = [c for c in np.asarray(classes[task.name]).tolist() if c not in known]
+        if new:
+            raise ValueError(
+                f"classes of task {task.name!r} holds {new}, which the first call of "
+                f"fit or partial_fit did not have: its classes are {known}. Give all "
+                "classes in the first call, or fit anew."
+            )
 
 
 class AnswersClasses(ClassifierMixin, LearnsClasses):

@@ -34,8 +34,10 @@ SPARSE = """\
         Weights of what is added to the loss for the sake of balance, by name:
         "importance", "switch", "deviation", "z", and of "noisy_topk" "load" and
         "clean", the loss of Switch for the choices that prediction would make, without
-        noise. None: ``{"importance": 0.1, "load": 0.1, "clean": 0.3}`` for
-        "noisy_topk", ``{"switch": 0.01}`` for "topk" and "switch", else none. {}: none.
+        noise. "expert_choice" has "z" alone, "hash" and "random" have none. None:
+        ``{"importance": 0.1, "load": 0.1, "clean": 0.3}`` for "noisy_topk",
+        ``{"switch": 0.01}`` for "topk" and "switch" unless ``bias_rate`` is positive,
+        else none. {}: none.
     capacity_factor : float or None, default=None
         Rows that an expert takes of a batch in training, over an even share. A row
         without a place keeps the constant and linear parts of its prediction. In

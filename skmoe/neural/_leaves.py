@@ -37,8 +37,13 @@ class BaseLeaves(BaseRouted):
         "activation",
         "linear",
     )
-    _noun = "leaf"
-    _advice = "raise load_balance, or take a smaller depth"
+    _noun, _nouns = "leaf", "leaves"
+
+    def _advice(self):
+        return (
+            "take a smaller depth, or raise load_balance, such as to 1, which may cost "
+            "some accuracy"
+        )
 
 
 @documented_leaves

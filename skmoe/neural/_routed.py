@@ -25,8 +25,11 @@ class BaseRouted(BaseTable):
 
     # Many experts overfit what few rows hold.
     _stops_above = 1_000
-    _noun = "expert"
-    _advice = ""
+    _noun, _nouns = "expert", "experts"
+
+    def _advice(self):
+        """Return what to try against dead experts."""
+        raise NotImplementedError
 
     def gate_weights(self, X):
         """Return what a row weighs the outputs of the experts by.
@@ -100,10 +103,10 @@ class BaseRouted(BaseTable):
             return
         dead = usage_of(weight, chosen, np.ones(len(sample)), self._noun).dead
         if len(dead):
+            shown = ", ".join(map(str, dead[:10])) + (", ..." if len(dead) > 10 else "")
             warnings.warn(
-                f"{len(dead)} of {chosen.shape[1]} ({self._noun} {dead[:10].tolist()}"
-                f"{', ...' if len(dead) > 10 else ''}) get next to none of the rows: "
-                f"{self._advice}.",
+                f"{len(dead)} of {chosen.shape[1]} {self._nouns} get next to none of "
+                f"the rows ({shown}): {self._advice()}.",
                 CollapsedExpertWarning,
                 stacklevel=8,  # the call of fit or partial_fit
             )

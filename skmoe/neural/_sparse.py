@@ -20,6 +20,12 @@ ROUTERS = {
     "hash",
     "random",
 }
+# Against dead experts. The losses of noisy choices alone leave more of them dead.
+STRONGER = {
+    "noisy_topk": {"importance": 0.3, "load": 0.3, "clean": 1.0},
+    "topk": {"switch": 0.1},
+    "switch": {"switch": 0.1},
+}
 
 
 class BaseSparse(BaseRouted):
@@ -55,10 +61,11 @@ class BaseSparse(BaseRouted):
         "activation",
         "linear",
     )
-    _advice = (
-        "raise router_losses, such as {'importance': 0.5, 'load': 0.5}, or take fewer "
-        "experts"
-    )
+
+    def _advice(self):
+        losses = STRONGER.get(self.router)
+        fewer = "take fewer experts"
+        return f"raise router_losses, such as {losses}, or {fewer}" if losses else fewer
 
 
 @documented_sparse

@@ -150,7 +150,7 @@ class DeepMixture(nn.Module):
         -------
         usage : array of shape n_experts, such as (4, 4)
             Mean over the rows; it sums to one where no row was dropped. With labels
-            of shape (n_labels, *n_experts): one such table for each, sorted.
+            of shape ``(n_labels, *n_experts)``: one such table for each, sorted.
 
         Raises
         ------

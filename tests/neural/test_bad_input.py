@@ -34,6 +34,7 @@ X, Y = rows()
         ({"router": "hash", "router_losses": {}}, "'hash' takes no router_losses"),
         ({"router": "noisy_topk", "bias_rate": 0.1}, "takes no bias_rate"),
         ({"router": "expert_choice", "overflow": "next"}, "takes no overflow"),
+        ({"router": "expert_choice", "router_losses": {"switch": 0.1}}, "got 'switch'"),
         ({"expert_hidden": 0}, "'expert_hidden' parameter"),
         ({"stem_hidden": (8, -1)}, "stem_hidden must be an integer >= 1, got -1"),
     ],
@@ -68,6 +69,24 @@ def test_nothing_is_said_before_fit(make):
             getattr(make(), name)(X)
     with pytest.raises(NotFittedError):
         make().flops_  # noqa: B018
+
+
+@pytest.mark.parametrize("make", [classifier, leaf_classifier])
+def test_classes_that_come_late(make):
+    model = make().partial_fit(X, Y, classes=[0, 1])
+    before = raw(model.partial_fit(X, Y, classes=[1, 0]), X)
+    match = r"task 'y' holds \[2\], which the first call .* are \[0, 1\]\. Give all"
+    with pytest.raises(ValueError, match=match):
+        model.partial_fit(X, Y, classes=[0, 1, 2])
+    assert_array_equal(raw(model, X), before)
+
+
+def test_late_classes_of_several_tasks():
+    y = np.column_stack([Y, Y])
+    model = classifier().partial_fit(X, y)
+    model.partial_fit(X, y, classes=[[0, 1], [0, 1]])
+    with pytest.raises(ValueError, match=r"holds \[5\]"):
+        model.partial_fit(X, y, classes=[[0, 1], [0, 5]])
 
 
 def test_a_training_that_diverges():

@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from skmoe.exceptions import CollapsedExpertWarning
 from skmoe.neural import ExpertUsage
+from skmoe.neural._sparse import STRONGER
 from skmoe.neural._usage import usage_of
 from tests.multitask._small import raw
 from tests.neural._small import (
@@ -142,7 +143,10 @@ def test_usage_in_words_and_as_a_frame():
 
 def test_dead_experts_are_warned_of():
     X, y = rows(600)
-    with pytest.warns(CollapsedExpertWarning, match="get next to none of the rows"):
+    match = (
+        r"of 8 experts get next to none of the rows \(\d.*\{'switch': 0\.1\}, or take"
+    )
+    with pytest.warns(CollapsedExpertWarning, match=match):
         classifier(
             router="topk",
             top_k=1,
@@ -151,6 +155,21 @@ def test_dead_experts_are_warned_of():
             max_epochs=20,
             learning_rate=0.3,
         ).fit(X, y)
+
+
+@pytest.mark.parametrize("router", ROUTERS)
+def test_what_is_advised_against_dead_experts_can_be_done(router):
+    advice = classifier(router=router)._advice()
+    assert advice.endswith("take fewer experts")
+    if (losses := STRONGER.get(router)) is not None:
+        assert str(losses) in advice
+        classifier(router=router, router_losses=losses, max_epochs=1).fit(X, Y)
+
+
+def test_rows_that_are_alike_leave_leaves_dead():
+    match = r"3 of 4 leaves get next to none of the rows \(.*raise load_balance"
+    with pytest.warns(CollapsedExpertWarning, match=match):
+        leaf_regressor(depth=2).fit(np.zeros((400, 1)), np.arange(400.0))
 
 
 def test_few_rows_for_each_expert_are_no_reason_to_warn():
