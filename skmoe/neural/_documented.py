@@ -63,9 +63,13 @@ LEAVES = """\
         Weight of the entropy of the splits in the loss, in nats. It drives them
         to hard choices, so that prediction is what was trained; with little of it
         predictions are much worse than in training.
-    load_balance : float, default=0.3
+    load_balance : float, default=1.0
         Weight of the loss that keeps leaves busy alike; it is 1 where they are.
         With less, predictions are somewhat better and some leaves get no rows.
+    region_leak : float, default=0.1
+        Probability, in training, that a split sends a row to the other side, so that
+        leaves learn from the rows of their neighbours too and overfit less; 0 for
+        never.
     master_leaf_width : int, default=0
         Hidden units of a leaf that sees all rows besides; 0 for none.
 {body}{column_dropout}{encoding}{class_weight}{training}{device}{last}"""

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from skmoe._sklearn import Interval, StrOptions
 from skmoe.multitask._answers import AnswersClasses, AnswersNumbers
-from skmoe.multitask._table import FROM_ONE, FROM_ZERO
+from skmoe.multitask._table import FROM_ONE, FROM_ZERO, RATE
 from skmoe.neural._documented import documented_leaves
 from skmoe.neural._routed import BaseRouted
 
@@ -20,6 +20,7 @@ class BaseLeaves(BaseRouted):
         "leaf_width": [FROM_ONE],
         "hardening": [FROM_ZERO],
         "load_balance": [FROM_ZERO],
+        "region_leak": [RATE],
         "master_leaf_width": [Interval(numbers.Integral, 0, None, closed="left")],
         "stem_hidden": ["array-like", FROM_ONE],
         "activation": [StrOptions({"relu", "gelu", "silu", "tanh"})],
@@ -32,6 +33,7 @@ class BaseLeaves(BaseRouted):
         "leaf_width",
         "hardening",
         "load_balance",
+        "region_leak",
         "master_leaf_width",
         "stem_hidden",
         "activation",
@@ -40,10 +42,7 @@ class BaseLeaves(BaseRouted):
     _noun, _nouns = "leaf", "leaves"
 
     def _advice(self):
-        return (
-            "take a smaller depth, or raise load_balance, such as to 1, which may cost "
-            "some accuracy"
-        )
+        return "raise load_balance, such as to 3, or take a smaller depth"
 
 
 @documented_leaves
@@ -86,7 +85,8 @@ class FastFeedforwardClassifier(AnswersClasses, BaseLeaves):
         *,
         leaf_width=32,
         hardening=3.0,
-        load_balance=0.3,
+        load_balance=1.0,
+        region_leak=0.1,
         master_leaf_width=0,
         stem_hidden=(),
         activation="relu",
@@ -151,7 +151,8 @@ class FastFeedforwardRegressor(AnswersNumbers, BaseLeaves):
         *,
         leaf_width=32,
         hardening=3.0,
-        load_balance=0.3,
+        load_balance=1.0,
+        region_leak=0.1,
         master_leaf_width=0,
         stem_hidden=(),
         activation="relu",

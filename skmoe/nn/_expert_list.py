@@ -25,7 +25,7 @@ class ExpertList(nn.Module):
     Raises
     ------
     ValueError
-        If there is none, or if their outputs differ in shape.
+        If there is none or one is no module, or if their outputs differ in shape.
     """
 
     # Whether experts without rows are called on none: they have gradients then.
@@ -33,6 +33,13 @@ class ExpertList(nn.Module):
 
     def __init__(self, experts: Iterable[nn.Module]) -> None:
         super().__init__()
+        experts = list(experts)
+        for expert in experts:
+            if not isinstance(expert, nn.Module):
+                raise ValueError(
+                    f"experts must be modules, got a {type(expert).__name__}: wrap it "
+                    "in a torch.nn.Module."
+                )
         self.experts = nn.ModuleList(experts)
         self.n_experts = len(self.experts)
         if not self.n_experts:

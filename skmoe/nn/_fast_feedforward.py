@@ -80,6 +80,9 @@ class FastFeedforward(RoutedModule):
     a master leaf node. arXiv 2405.16836.
     """
 
+    # What to draw from; None: torch's global generator.
+    generator: torch.Generator | None = None
+
     def __init__(
         self,
         n_inputs: int,
@@ -144,8 +147,9 @@ class FastFeedforward(RoutedModule):
         proba = _leaf_products(scores)
         self._note(scores, proba)
         if self.region_leak:
-            leaks = torch.rand_like(scores) < self.region_leak
-            proba = _leaf_products(torch.where(leaks, -scores, scores))
+            draws = torch.empty_like(scores, requires_grad=False)
+            draws.bernoulli_(self.region_leak, generator=self.generator)
+            proba = _leaf_products(torch.where(draws > 0, -scores, scores))
         out = self._mixed(rows, proba)
         return self._with_master(rows, out).reshape(*x.shape[:-1], self.n_outputs)
 

@@ -203,11 +203,10 @@ def _sums(rows: Tensor, offsets: Tensor) -> Tensor:
 
         return bias_gradient(rows, offsets.to(rows.device, torch.int32))
     wide = torch.promote_types(rows.dtype, torch.float32)
-    sums = [
-        rows[begin:end].sum(dim=0, dtype=wide)
-        for begin, end in pairwise([0, *offsets.tolist()])
-    ]
-    return torch.stack(sums)
+    ends = offsets.to(rows.device, torch.int64)
+    lengths = torch.diff(ends, prepend=ends.new_zeros(1))
+    kept = rows[: int(ends[-1])].to(wide)
+    return torch.segment_reduce(kept, "sum", lengths=lengths, initial=0.0)
 
 
 @_sums.register_fake

@@ -58,6 +58,11 @@ class MoELayer(RoutedModule):
                     f"{type(experts).__name__}: give a list of modules."
                 )
             experts = ExpertList(experts)
+        if not isinstance(router, nn.Module):
+            raise ValueError(
+                f"router must be a module that makes a plan of rows, got {router!r}: "
+                "give a router, such as TopKRouter(n_inputs, n_experts)."
+            )
         self.experts: nn.Module = experts  # type: ignore[assignment]
         self.router = router
         for name, what in (("n_experts", "experts"), ("n_inputs", "columns of a row")):

@@ -322,8 +322,13 @@ def _loss_weights(
     Raises
     ------
     ValueError
-        If one is not known or not a finite number of at least 0.
+        If it is no mapping, or one is not known or no finite number of at least 0.
     """
+    if not isinstance(losses, Mapping | None):
+        raise ValueError(
+            f"{owner}: losses must map names to weights, such as {{'z': 0.001}}, got "
+            f"{losses!r}."
+        )
     weights = {}
     for name, weight in (losses or {}).items():
         one_of(owner, "losses", name, known)

@@ -55,6 +55,7 @@ def test_arguments_that_do_not_fit_leave_the_estimator_as_it_was(options, match)
         ({"depth": -1}, "'depth' parameter"),
         ({"leaf_width": 0}, "'leaf_width' parameter"),
         ({"hardening": -0.1}, "'hardening' parameter"),
+        ({"region_leak": 1.0}, "'region_leak' parameter"),
     ],
 )
 def test_trees_that_cannot_be(options, match):

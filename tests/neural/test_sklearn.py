@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose, assert_array_equal
+import torch
+from numpy.testing import assert_array_equal
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -87,8 +88,10 @@ def test_variant_passes_the_checks_of_behaviour(estimator, check):
         classifier(router="topk", router_losses={"z": 0.0}, stem_hidden=(8,)),
         regressor(router="dense"),
         regressor(router="hash"),
-        leaf_regressor(hardening=0.0, load_balance=0.0),
-        leaf_classifier(hardening=0.0, load_balance=0.0, master_leaf_width=4),
+        leaf_regressor(hardening=0.0, load_balance=0.0, region_leak=0.0),
+        leaf_classifier(
+            hardening=0.0, load_balance=0.0, region_leak=0.0, master_leaf_width=4
+        ),
     ],
     {WEIGHTS},
 )
@@ -172,6 +175,15 @@ def test_callback_sees_epochs_and_stops_them():
     assert model.n_iter_ == 2
 
 
+def test_leaks_are_drawn_from_the_state_that_is_given():
+    X, y = rows()
+    one = raw(leaf_classifier(region_leak=0.3).fit(X, y), X)
+    torch.rand(3)  # the global generator has no part in it
+    assert_array_equal(raw(leaf_classifier(region_leak=0.3).fit(X, y), X), one)
+    other = raw(leaf_classifier(region_leak=0.0).fit(X, y), X)
+    assert np.abs(one - other).max() > 1e-3
+
+
 # -- what it learns ----------------------------------------------------------------
 
 
@@ -243,7 +255,10 @@ def test_many_rows_stop_early_by_default():
 @pytest.mark.parametrize("make", [classifier, leaf_classifier])
 def test_bfloat16_is_near_float32(make):
     X, y = rows()
-    fine = make(precision="float32").fit(X, y).predict_proba(X)
-    coarse = make(precision="bfloat16").fit(X, y).predict_proba(X)
-    assert_allclose(coarse, fine, atol=0.05)
-    assert np.abs(coarse - fine).max() > 0
+    fine = make(precision="float32").fit(X, y)
+    coarse = make(precision="bfloat16").fit(X, y)
+    # Rounding may send a row on the border to the next leaf.
+    same = fine.apply(X) == coarse.apply(X)
+    assert same.mean() > 0.98
+    apart = np.abs(coarse.predict_proba(X) - fine.predict_proba(X))[same]
+    assert 0 < apart.max() < 0.05

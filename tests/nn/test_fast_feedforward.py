@@ -483,3 +483,34 @@ def test_a_master_leaf_in_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         low = layer(x)
     torch.testing.assert_close(low.float(), layer(x), rtol=5e-2, atol=2e-2)
+
+
+def test_leaks_transpose_the_children_of_a_split():
+    layer = layer_of(2, region_leak=0.4)
+    layer.generator = torch.Generator().manual_seed(3)
+    x = rows_of(5)
+    out = layer(x)
+    draws = torch.Generator().manual_seed(3)
+    leaks = torch.empty(5, 3, dtype=x.dtype).bernoulli_(0.4, generator=draws)
+    assert 0 < leaks.sum() < 15
+    for row, leak, got in zip(x, leaks, out, strict=True):
+        scores = layer.node_weight @ row + layer.node_bias
+        first, left, right = torch.sigmoid(torch.where(leak > 0, -scores, scores))
+        proba = [
+            (1 - first) * (1 - left),
+            (1 - first) * left,
+            first * (1 - right),
+            first * right,
+        ]
+        by_hand = sum(p * leaf_output(layer, i, row) for i, p in enumerate(proba))
+        torch.testing.assert_close(got, by_hand)
+    assert not torch.equal(layer(x), out)
+    assert torch.equal(layer.eval()(x), layer(x))
+
+
+def test_leaks_leave_losses_and_evaluation_as_they_are():
+    x = rows_of(20)
+    plain, leaky = layer_of(), layer_of(region_leak=0.3)
+    plain(x), leaky(x)
+    torch.testing.assert_close(auxiliary_loss(leaky), auxiliary_loss(plain))
+    assert torch.equal(leaky.eval()(x), plain.eval()(x))

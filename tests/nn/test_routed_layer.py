@@ -148,6 +148,15 @@ def test_experts_that_are_ruled_out_come_last_and_once():
     assert sorted(largest(scores, 4)[0].tolist()) == [0, 1, 2, 3]
 
 
+def test_what_is_no_router_no_expert_no_mapping():
+    with pytest.raises(ValueError, match="router must be a module that makes a plan"):
+        MoELayer(MLPExperts(4, 6, 8), "topk")
+    with pytest.raises(ValueError, match="experts must be modules, got a function"):
+        MoELayer([lambda x: x] * 4, TopKRouter(6, 4))
+    with pytest.raises(ValueError, match="losses must map names to weights"):
+        TopKRouter(6, 4, losses=["z"])
+
+
 ROUTERS = {
     "topk": lambda d, n: TopKRouter(d, n, losses=LOSSES),
     "top1": lambda d, n: TopKRouter(d, n, 1, renormalize=False, losses=LOSSES),
