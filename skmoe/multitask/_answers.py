@@ -67,7 +67,33 @@ def _check_known(classes, fitted):
             )
 
 
-class AnswersClasses(ClassifierMixin, LearnsClasses):
+class _Answers:
+    """What predictions and scores of both kinds have in common."""
+
+    def _decoded(self, X):
+        """Return predictions of all tasks in the form of y."""
+        raw = self._raw(X)
+        fitted = self._fitted
+        names = [task.name for task in fitted.tasks]
+        return assemble(decode(fitted.tasks, raw), names, single=fitted.single)
+
+    def _mean_score(self, X, y, sample_weight, score):
+        """Return the mean over the tasks of a score of their labelled rows."""
+        check_is_fitted(self, "_fitted")
+        raw = self._raw(X)
+        tasks = self._fitted.tasks
+        targets = targets_of(self, raw, y, tasks)
+        weight = row_weights(targets, sample_weight)
+        parts = zip(decode(tasks, raw), targets.values, weight.T, strict=True)
+        each = [
+            score(wanted[w > 0], got[w > 0], sample_weight=w[w > 0])
+            for got, wanted, w in parts
+            if w.any()
+        ]
+        return mean_score(each)
+
+
+class AnswersClasses(ClassifierMixin, _Answers, LearnsClasses):
     """Predictions of tasks with classes."""
 
     def _kinds(self):
@@ -91,10 +117,7 @@ class AnswersClasses(ClassifierMixin, LearnsClasses):
         y : array of shape (n_samples,) or (n_samples, n_tasks)
             Of objects, where the labels of tasks differ in type.
         """
-        raw = self._raw(X)
-        fitted = self._fitted
-        names = [task.name for task in fitted.tasks]
-        return assemble(decode(fitted.tasks, raw), names, single=fitted.single)
+        return self._decoded(X)
 
     def predict_proba(self, X):
         """Return the probability of each class.
@@ -125,18 +148,7 @@ class AnswersClasses(ClassifierMixin, LearnsClasses):
         -------
         score : float
         """
-        check_is_fitted(self, "_fitted")
-        raw = self._raw(X)
-        tasks = self._fitted.tasks
-        targets = targets_of(self, raw, y, tasks)
-        weight = row_weights(targets, sample_weight)
-        parts = zip(decode(tasks, raw), targets.values, weight.T, strict=True)
-        right = [
-            np.average(got[w > 0] == wanted[w > 0], weights=w[w > 0])
-            for got, wanted, w in parts
-            if w.any()
-        ]
-        return mean_score(right)
+        return self._mean_score(X, y, sample_weight, _share_right)
 
     def __sklearn_tags__(self):
         """Return the tags of scikit-learn."""
@@ -145,7 +157,7 @@ class AnswersClasses(ClassifierMixin, LearnsClasses):
         return tags
 
 
-class AnswersNumbers(RegressorMixin):
+class AnswersNumbers(RegressorMixin, _Answers):
     """Predictions of tasks with numbers."""
 
     def _kinds(self):
@@ -186,10 +198,7 @@ class AnswersNumbers(RegressorMixin):
         y : array of shape (n_samples,) or (n_samples, n_tasks)
             In the units of the tasks.
         """
-        raw = self._raw(X)
-        fitted = self._fitted
-        names = [task.name for task in fitted.tasks]
-        return assemble(decode(fitted.tasks, raw), names, single=fitted.single)
+        return self._decoded(X)
 
     def score(self, X, y, sample_weight=None):
         """Return R squared, averaged over the tasks; labels may be missing.
@@ -202,15 +211,9 @@ class AnswersNumbers(RegressorMixin):
         -------
         score : float
         """
-        check_is_fitted(self, "_fitted")
-        raw = self._raw(X)
-        tasks = self._fitted.tasks
-        targets = targets_of(self, raw, y, tasks)
-        weight = row_weights(targets, sample_weight)
-        parts = zip(decode(tasks, raw), targets.values, weight.T, strict=True)
-        each = [
-            r2_score(wanted[w > 0], got[w > 0], sample_weight=w[w > 0])
-            for got, wanted, w in parts
-            if w.any()
-        ]
-        return mean_score(each)
+        return self._mean_score(X, y, sample_weight, r2_score)
+
+
+def _share_right(wanted, got, sample_weight):
+    """Return the accuracy, of labels of any type."""
+    return np.average(got == wanted, weights=sample_weight)
