@@ -23,11 +23,11 @@ from torch import distributed
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from _report import Targets, print_table, progress, write_json
 
-from skmoe.nn._expert_parallel import ExpertParallel
-from skmoe.nn._expert_shards import shard_experts
-from skmoe.nn._mlp_experts import MLPExperts
-from skmoe.nn._moe_layer import MoELayer, auxiliary_loss
-from skmoe.nn._top_k_router import TopKRouter
+from skmoe.nn.parallel._expert_parallel import ExpertParallel
+from skmoe.nn.parallel._expert_shards import shard_experts
+from skmoe.nn.routing._mlp_experts import MLPExperts
+from skmoe.nn.routing._moe_layer import MoELayer, auxiliary_loss
+from skmoe.nn.routing._top_k_router import TopKRouter
 
 WIDTH, HIDDEN, TOP_K = 1024, 4096, 2
 WANTED = 0.80

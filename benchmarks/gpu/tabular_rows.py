@@ -27,9 +27,9 @@ from torch.nn import functional
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from _report import Targets, print_table, progress, write_json
 
-from skmoe.nn._fused_mlp import fused_mlp, worth_fusing
-from skmoe.nn._route_kernel import routed
-from skmoe.nn._slots import sorted_slots
+from skmoe.nn.kernels._route_kernel import routed
+from skmoe.nn.routing._fused_mlp import fused_mlp, worth_fusing
+from skmoe.nn.routing._slots import sorted_slots
 
 N_OUTPUTS = 8
 CASES = [(d, h, e) for d in (20, 200) for h in (32, 256) for e in (4, 16, 64)]

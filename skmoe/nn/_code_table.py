@@ -101,4 +101,4 @@ def _kernel_for(values: Tensor) -> Any:
     """Return the module of the kernels where they can be used, else None."""
     if values.dtype != torch.float32 or not runs_triton(values):
         return None
-    return import_module("skmoe.nn._lookup_kernel")
+    return import_module("skmoe.nn.kernels._lookup_kernel")

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skmoe.nn._arguments import check_rows, positive, positives
-from skmoe.nn._dense_router import DenseRouter
-from skmoe.nn._grouped import grouped_linear, in_autocast, places
-from skmoe.nn._layer_routers import make_router
-from skmoe.nn._moe_layer import MoELayer
-from skmoe.nn._router import sparse_gates
-from skmoe.nn._routing_plan import SoftPlan
+from skmoe.nn.routing._dense_router import DenseRouter
+from skmoe.nn.routing._grouped import grouped_linear, in_autocast, places
+from skmoe.nn.routing._layer_routers import make_router
+from skmoe.nn.routing._moe_layer import MoELayer
+from skmoe.nn.routing._router import sparse_gates
+from skmoe.nn.routing._routing_plan import SoftPlan
 
 __all__ = ["DeepMixture"]
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from skmoe.nn._arguments import activation_named, one_of, positive, rate
-from skmoe.nn._routed_module import RoutedModule, refuse_forward_mode
 from skmoe.nn._tree_walk import ACTIVATIONS, Tree, gathered_leaves, hard_leaves
+from skmoe.nn.routing._routed_module import RoutedModule, refuse_forward_mode
 
 __all__ = ["FastFeedforward"]
 

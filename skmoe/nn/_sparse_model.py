@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skmoe.nn._leaf_network import LeafNetwork
-from skmoe.nn._routed_module import auxiliary_loss
 from skmoe.nn._sparse_network import SparseNetwork
 from skmoe.nn._table_rows import TableRows
 from skmoe.nn._task_data import TaskData
 from skmoe.nn._task_losses import TaskObjective
 from skmoe.nn._task_model import TaskModel, TaskPlan
+from skmoe.nn.routing._routed_module import auxiliary_loss
 
 __all__ = ["LeafModel", "SparseModel"]
 

@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skmoe.nn._mlp_experts import MLPExperts
-from skmoe.nn._moe_layer import pooled
-from skmoe.nn._named_routers import EvenRouter, new_router
-from skmoe.nn._router import sparse_gates
 from skmoe.nn._table_network import Part, TableNetwork
 from skmoe.nn._table_rows import TableRows
+from skmoe.nn.routing._mlp_experts import MLPExperts
+from skmoe.nn.routing._moe_layer import pooled
+from skmoe.nn.routing._named_routers import EvenRouter, new_router
+from skmoe.nn.routing._router import sparse_gates
 
 __all__ = ["SparseNetwork"]
 

@@ -8,10 +8,10 @@ from torch import nn
 
 from skmoe.nn._arguments import positive
 from skmoe.nn._attention import Block
-from skmoe.nn._layer_routers import make_router, set_places
-from skmoe.nn._mlp_experts import MLPExperts
-from skmoe.nn._moe_layer import MoELayer
 from skmoe.nn._vit import SmallViT
+from skmoe.nn.routing._layer_routers import make_router, set_places
+from skmoe.nn.routing._mlp_experts import MLPExperts
+from skmoe.nn.routing._moe_layer import MoELayer
 
 __all__ = ["SparseViT"]
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from skmoe.nn._arguments import activation_named, positives
 from skmoe.nn._mmoe import TaskOutputs
-from skmoe.nn._routed_module import RoutedModule
 from skmoe.nn._table_rows import TableRows
+from skmoe.nn.routing._routed_module import RoutedModule
 
 __all__ = ["Part", "TableNetwork", "part_of"]
 

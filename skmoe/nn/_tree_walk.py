@@ -2,8 +2,8 @@
 
 An operation of its own ("skmoe::fast_feedforward"): which leaves are read depends on
 the data, so `torch.compile` cannot look inside. Called without gradients it is a plain
-function. On a CUDA device with Triton the kernels of `skmoe.nn._tree_walk_kernel` do
-the work, without a word to the host.
+function. On a CUDA device with Triton the kernels of
+`skmoe.nn.kernels._tree_walk_kernel` do the work, without a word to the host.
 """
 
 from collections.abc import Callable, Iterator
@@ -131,7 +131,7 @@ def _operation_shape(
 def _forward(x: Tensor, tree: Tree, activation: str) -> tuple[Tensor, Tensor]:
     x = x.contiguous()
     if x.shape[0] and x.dtype != torch.float64 and runs_triton(x):
-        from skmoe.nn._tree_walk_kernel import hard_leaves_on_cuda
+        from skmoe.nn.kernels._tree_walk_kernel import hard_leaves_on_cuda
 
         return hard_leaves_on_cuda(x, tree, activation)
     if x.device.type == "cpu" and x.shape[0] <= max(len(tree.w1) // ROWS_SHARE, 1):

@@ -16,22 +16,22 @@ from torch.distributed.fsdp import fully_shard
 from torch.testing import assert_close
 
 from skmoe.nn._deep_mixture import HiddenGate
-from skmoe.nn._dense_router import DenseRouter
-from skmoe.nn._exchange import Trip, summed, turned, turned_back
-from skmoe.nn._expert_choice import ExpertChoiceRouter
-from skmoe.nn._expert_list import ExpertList
-from skmoe.nn._expert_parallel import ExpertParallel, share
-from skmoe.nn._expert_shards import (
+from skmoe.nn.parallel._exchange import Trip, summed, turned, turned_back
+from skmoe.nn.parallel._expert_parallel import ExpertParallel, share
+from skmoe.nn.parallel._expert_shards import (
     full_state_dict,
     load_full_state_dict,
     shard_experts,
 )
-from skmoe.nn._mlp_experts import MLPExperts
-from skmoe.nn._moe_layer import MoELayer, auxiliary_loss
-from skmoe.nn._noisy_router import NoisyTopKRouter
-from skmoe.nn._router_losses import cv_squared, smooth_load
-from skmoe.nn._soft_router import SoftRouter
-from skmoe.nn._top_k_router import SwitchRouter, TopKRouter
+from skmoe.nn.routing._dense_router import DenseRouter
+from skmoe.nn.routing._expert_choice import ExpertChoiceRouter
+from skmoe.nn.routing._expert_list import ExpertList
+from skmoe.nn.routing._mlp_experts import MLPExperts
+from skmoe.nn.routing._moe_layer import MoELayer, auxiliary_loss
+from skmoe.nn.routing._noisy_router import NoisyTopKRouter
+from skmoe.nn.routing._router_losses import cv_squared, smooth_load
+from skmoe.nn.routing._soft_router import SoftRouter
+from skmoe.nn.routing._top_k_router import SwitchRouter, TopKRouter
 
 N_PROCESSES, N_INPUTS, N_EXPERTS = 4, 5, 8
 MESHES = [(1, 4), (2, 2), (4, 1)]

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from skmoe.nn._fast_feedforward import FastFeedforward
-from skmoe.nn._routed_module import auxiliary_loss
 from skmoe.nn._tree_walk import ACTIVATIONS, Tree, gathered_leaves, hard_leaves
+from skmoe.nn.routing._routed_module import auxiliary_loss
 
 SHAPES = [(0, 4), (1, 1), (3, 5), (9, 2)]
 

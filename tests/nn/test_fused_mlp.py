@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from skmoe.nn._fused_mlp import ACTIVATIONS, fused_mlp, worth_fusing
-from skmoe.nn._slots import sorted_slots
+from skmoe.nn.routing._fused_mlp import ACTIVATIONS, fused_mlp, worth_fusing
+from skmoe.nn.routing._slots import sorted_slots
 
 ACTS = {
     "relu": torch.relu,

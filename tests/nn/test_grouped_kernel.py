@@ -10,10 +10,10 @@ if not torch.cuda.is_available():
 pytest.importorskip("triton")
 
 from skmoe.nn import MLPExperts
-from skmoe.nn._activation import ACTIVATIONS
-from skmoe.nn._group_sums_kernel import bias_gradient
-from skmoe.nn._grouped import grouped_linear
-from skmoe.nn._wide_product import wide_product
+from skmoe.nn.kernels._group_sums_kernel import bias_gradient
+from skmoe.nn.routing._activation import ACTIVATIONS
+from skmoe.nn.routing._grouped import grouped_linear
+from skmoe.nn.routing._wide_product import wide_product
 
 pytestmark = pytest.mark.gpu
 OFFSETS = torch.tensor([300, 300, 431, 901], dtype=torch.int32)

@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional as F
 
 from skmoe.nn import MLPExperts
-from skmoe.nn._activation import ACTIVATIONS, GATED
-from skmoe.nn._grouped import grouped_linear
+from skmoe.nn.routing._activation import ACTIVATIONS, GATED
+from skmoe.nn.routing._grouped import grouped_linear
 
 OFFSETS = [3, 3, 10, 17]
 N_SLOTS = 20

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from skmoe.nn._overflow import to_next_expert
-from skmoe.nn._slots import sorted_slots
+from skmoe.nn.routing._overflow import to_next_expert
+from skmoe.nn.routing._slots import sorted_slots
 from tests.nn._slow_routing import best_of, moved_in_turn
 
 

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from skmoe.nn import _slots
+from skmoe.nn.routing import _slots
 
 pytestmark = pytest.mark.gpu
 KINDS = ("softmax", "renormalised", "sigmoid")
 
 
 def routed(*args):
-    from skmoe.nn._route_kernel import routed
+    from skmoe.nn.kernels._route_kernel import routed
 
     return routed(*args)
 
@@ -95,7 +95,7 @@ def test_another_kind_is_refused():
 
 
 def test_operation_is_registered_in_full():
-    from skmoe.nn._route_kernel import routed
+    from skmoe.nn.kernels._route_kernel import routed
 
     logits = drawn(50, 5).cuda().requires_grad_()
     torch.library.opcheck(routed, (logits, 2, "softmax"))

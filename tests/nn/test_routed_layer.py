@@ -16,11 +16,11 @@ from skmoe.nn import (
     TopKRouter,
     auxiliary_loss,
 )
-from skmoe.nn import _mlp_experts as experts_module
-from skmoe.nn import _top_k_router as router_module
-from skmoe.nn._largest import largest
-from skmoe.nn._moefy import DroppingExperts
-from skmoe.nn._routing_plan import RoutingPlan
+from skmoe.nn.routing import _mlp_experts as experts_module
+from skmoe.nn.routing import _top_k_router as router_module
+from skmoe.nn.routing._largest import largest
+from skmoe.nn.routing._routing_plan import RoutingPlan
+from skmoe.nn.upcycling._moefy import DroppingExperts
 
 LOSSES = {"switch": 0.3, "z": 0.2, "deviation": 0.1, "importance": 0.4}
 
@@ -62,7 +62,7 @@ def test_one_pass_over_the_logits_changes_nothing(
     x = torch.randn(50, 6, requires_grad=True)
     plain = results(layer, x)
     kernel = SimpleNamespace(routed=routed)
-    monkeypatch.setitem(sys.modules, "skmoe.nn._route_kernel", kernel)
+    monkeypatch.setitem(sys.modules, "skmoe.nn.kernels._route_kernel", kernel)
     monkeypatch.setattr(router_module, "with_kernels", lambda tensor: True)
     assert router._in_one_pass(x)
     for fast, slow in zip(results(layer, x), plain, strict=True):

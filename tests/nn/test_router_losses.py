@@ -12,7 +12,7 @@ from skmoe.nn import (
     SwitchRouter,
     TopKRouter,
 )
-from skmoe.nn._router_losses import (
+from skmoe.nn.routing._router_losses import (
     cv_squared,
     deviation_loss,
     importance_loss,

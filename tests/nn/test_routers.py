@@ -17,8 +17,8 @@ from skmoe.nn import (
     SwitchRouter,
     TopKRouter,
 )
-from skmoe.nn._largest import FEW, largest
 from skmoe.nn._noise import set_generator
+from skmoe.nn.routing._largest import FEW, largest
 from tests.nn import _slow_routing as slow
 
 ROUTERS = {

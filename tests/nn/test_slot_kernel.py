@@ -7,9 +7,10 @@ if not torch.cuda.is_available():
     pytest.skip("needs a CUDA device", allow_module_level=True)
 pytest.importorskip("triton")
 
-from skmoe.nn import DenseRouter, ExpertChoiceRouter, _slot_kernel
-from skmoe.nn._slot_kernel import combine_backward, rows_to_slots, slots_to_rows
-from skmoe.nn._slots import sorted_slots
+from skmoe.nn import DenseRouter, ExpertChoiceRouter
+from skmoe.nn.kernels import _slot_kernel
+from skmoe.nn.kernels._slot_kernel import combine_backward, rows_to_slots, slots_to_rows
+from skmoe.nn.routing._slots import sorted_slots
 
 pytestmark = pytest.mark.gpu
 ERROR = {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from skmoe.nn._slots import MOST_CHOICES, combine, dispatch, sorted_slots
+from skmoe.nn.routing._slots import MOST_CHOICES, combine, dispatch, sorted_slots
 from tests.nn._slow_routing import served_in_turn
 
 SHAPES = [(17, 1, 4), (23, 2, 5), (40, 3, 3), (9, 2, 300), (1, 1, 1), (6, 1, 1)]

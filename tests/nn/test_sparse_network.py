@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from skmoe.nn._leaf_network import LeafNetwork
-from skmoe.nn._named_routers import ROUTERS, new_router
-from skmoe.nn._noisy_router import NoisyTopKRouter
-from skmoe.nn._routed_module import auxiliary_loss
 from skmoe.nn._sparse_model import RoutedObjective
 from skmoe.nn._sparse_network import SparseNetwork
 from skmoe.nn._table_rows import TableRows
+from skmoe.nn.routing._named_routers import ROUTERS, new_router
+from skmoe.nn.routing._noisy_router import NoisyTopKRouter
+from skmoe.nn.routing._routed_module import auxiliary_loss
 
 N_ROWS, N_NUMBERS, N_CODES = 12, 3, 2
 

@@ -14,8 +14,8 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from skmoe.nn._activation_kernel import activation
-from skmoe.nn._group_sums_kernel import tile_of
+from skmoe.nn.kernels._activation_kernel import activation
+from skmoe.nn.kernels._group_sums_kernel import tile_of
 
 __all__ = ["STEP", "product"]
 

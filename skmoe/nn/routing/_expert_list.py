@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from skmoe.nn._routed_module import forget
+from skmoe.nn.routing._routed_module import forget
 
 __all__ = ["ExpertList"]
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, distributed, nn
 
 from skmoe.nn._arguments import positive
-from skmoe.nn._exchange import Trip, arrive, gather, leave, send_back
-from skmoe.nn._expert_list import ExpertList
-from skmoe.nn._grouped import in_autocast
-from skmoe.nn._mlp_experts import MLPExperts
+from skmoe.nn.parallel._exchange import Trip, arrive, gather, leave, send_back
+from skmoe.nn.routing._expert_list import ExpertList
+from skmoe.nn.routing._grouped import in_autocast
+from skmoe.nn.routing._mlp_experts import MLPExperts
 
 __all__ = ["ExpertParallel", "expert_mesh", "share"]
 

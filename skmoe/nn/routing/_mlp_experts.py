@@ -5,11 +5,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from skmoe.nn._activation import ACTIVATIONS, GATED, activated
 from skmoe.nn._arguments import one_of, positive
-from skmoe.nn._fused_mlp import ACTIVATIONS as FUSED
-from skmoe.nn._fused_mlp import fused_mlp, worth_fusing
-from skmoe.nn._grouped import (
+from skmoe.nn.routing._activation import ACTIVATIONS, GATED, activated
+from skmoe.nn.routing._fused_mlp import ACTIVATIONS as FUSED
+from skmoe.nn.routing._fused_mlp import fused_mlp, worth_fusing
+from skmoe.nn.routing._grouped import (
     check_linear,
     grouped_hidden,
     grouped_linear,
@@ -17,7 +17,7 @@ from skmoe.nn._grouped import (
     places,
     with_kernels,
 )
-from skmoe.nn._routing_plan import RoutingPlan
+from skmoe.nn.routing._routing_plan import RoutingPlan
 
 __all__ = ["MLPExperts"]
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from skmoe.nn._slots import sorted_slots
+from skmoe.nn.routing._slots import sorted_slots
 
 __all__ = ["to_next_expert"]
 

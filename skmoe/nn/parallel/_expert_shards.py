@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor, distributed, nn
 
-from skmoe.nn._expert_list import ExpertList
-from skmoe.nn._expert_parallel import ExpertParallel
-from skmoe.nn._moe_layer import MoELayer
-from skmoe.nn._router import Router
+from skmoe.nn.parallel._expert_parallel import ExpertParallel
+from skmoe.nn.routing._expert_list import ExpertList
+from skmoe.nn.routing._moe_layer import MoELayer
+from skmoe.nn.routing._router import Router
 
 __all__ = ["full_state_dict", "load_full_state_dict", "shard_experts"]
 

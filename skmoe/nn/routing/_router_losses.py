@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from skmoe.nn._largest import largest
+from skmoe.nn.routing._largest import largest
 
 __all__ = [
     "cv_squared",

@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 from skmoe.nn._arguments import one_of
-from skmoe.nn._dense_router import DenseRouter
-from skmoe.nn._expert_choice import ExpertChoiceRouter
-from skmoe.nn._fixed_routers import HashRouter, RandomRouter
-from skmoe.nn._noisy_router import NoisyTopKRouter
-from skmoe.nn._router import checked_top_k
-from skmoe.nn._soft_router import SoftRouter
-from skmoe.nn._top_k_router import SwitchRouter, TopKRouter
+from skmoe.nn.routing._dense_router import DenseRouter
+from skmoe.nn.routing._expert_choice import ExpertChoiceRouter
+from skmoe.nn.routing._fixed_routers import HashRouter, RandomRouter
+from skmoe.nn.routing._noisy_router import NoisyTopKRouter
+from skmoe.nn.routing._router import checked_top_k
+from skmoe.nn.routing._soft_router import SoftRouter
+from skmoe.nn.routing._top_k_router import SwitchRouter, TopKRouter
 
 __all__ = ["KINDS", "ROUTERS", "EvenRouter", "new_router"]
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from skmoe.nn._grouped import with_kernels
+from skmoe.nn.routing._grouped import with_kernels
 
 __all__ = ["ACTIVATIONS", "GATED", "activated"]
 
@@ -54,7 +54,7 @@ def activated(h: Tensor, bias: Tensor | None, offsets: Tensor, name: str) -> Ten
 
 @torch.library.custom_op("skmoe::activate", mutates_args=(), device_types="cuda")
 def _activate(h: Tensor, bias: Tensor | None, offsets: Tensor, name: str) -> Tensor:
-    from skmoe.nn._activation_kernel import activate
+    from skmoe.nn.kernels._activation_kernel import activate
 
     return activate(h, bias, offsets, name)
 
@@ -70,7 +70,7 @@ def _(h: Tensor, bias: Tensor | None, offsets: Tensor, name: str) -> Tensor:
 def _backward(
     grad: Tensor, h: Tensor, bias: Tensor | None, offsets: Tensor, name: str
 ) -> tuple[Tensor, Tensor]:
-    from skmoe.nn._activation_kernel import activate_backward
+    from skmoe.nn.kernels._activation_kernel import activate_backward
 
     grad_h, grad_bias = activate_backward(grad, h, bias, offsets, name)
     return grad_h, h.new_empty(0) if grad_bias is None else grad_bias

@@ -5,11 +5,16 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from skmoe.nn._exchange import summed
-from skmoe.nn._router import Places, Router, largest
-from skmoe.nn._router_losses import FORMULAS, cv_squared, smooth_load, switch_loss
-from skmoe.nn._routing_plan import RoutingPlan
-from skmoe.nn._wide_product import wide_product
+from skmoe.nn.parallel._exchange import summed
+from skmoe.nn.routing._router import Places, Router, largest
+from skmoe.nn.routing._router_losses import (
+    FORMULAS,
+    cv_squared,
+    smooth_load,
+    switch_loss,
+)
+from skmoe.nn.routing._routing_plan import RoutingPlan
+from skmoe.nn.routing._wide_product import wide_product
 
 __all__ = ["NoisyTopKRouter"]
 

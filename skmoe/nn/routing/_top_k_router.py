@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from skmoe.nn._arguments import one_of, rate
-from skmoe.nn._exchange import summed
-from skmoe.nn._grouped import with_kernels
-from skmoe.nn._router import Places, Router, largest, runs_again
-from skmoe.nn._routing_plan import RoutingPlan
+from skmoe.nn.parallel._exchange import summed
+from skmoe.nn.routing._grouped import with_kernels
+from skmoe.nn.routing._router import Places, Router, largest, runs_again
+from skmoe.nn.routing._routing_plan import RoutingPlan
 
 __all__ = ["SwitchRouter", "TopKRouter"]
 
@@ -36,7 +36,13 @@ class TopKRouter(Router):
         weight is then 1, and the router learns from its losses alone: use False.
     losses : mapping of str to float or None, default=None
         Losses that travel with the plan while the router trains, and their weights:
-        "importance", "switch", "deviation" and "z"; see `skmoe.nn` for the formulas.
+
+        - "importance": squared coefficient of variation of the experts' summed weights;
+        - "switch": ``n_experts * sum_e f_e P_e``, share of choices times mean
+          probability; 1 where all experts are alike;
+        - "deviation": n_experts times the standard deviation of mean probabilities;
+        - "z": mean square of the logsumexp of a row's logits.
+
         None: none for ``bias_rate > 0``, else ``{"switch": 0.01}``.
     capacity_factor : float or None, default=None
         Places of an expert over an even share of the choices of a batch. None: no
@@ -147,7 +153,7 @@ class TopKRouter(Router):
 
     def _routed(self, logits: Tensor) -> RoutingPlan:
         """Return the plan that a kernel makes in one pass over the logits."""
-        from skmoe.nn._route_kernel import routed
+        from skmoe.nn.kernels._route_kernel import routed
 
         n_rows = logits.shape[0]
         kind = "renormalised" if self.renormalize else "softmax"

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from skmoe.nn._arguments import positive_number
-from skmoe.nn._exchange import summed
-from skmoe.nn._router import Router, runs_again
-from skmoe.nn._routing_plan import RoutingPlan
-from skmoe.nn._slots import check_number
+from skmoe.nn.parallel._exchange import summed
+from skmoe.nn.routing._router import Router, runs_again
+from skmoe.nn.routing._routing_plan import RoutingPlan
+from skmoe.nn.routing._slots import check_number
 
 __all__ = ["DenseRouter"]
 

@@ -6,9 +6,9 @@ from typing import Any
 from torch import nn
 
 from skmoe.nn._arguments import one_of
-from skmoe.nn._expert_choice import ExpertChoiceRouter
-from skmoe.nn._named_routers import KINDS
-from skmoe.nn._router import checked_capacity, checked_top_k
+from skmoe.nn.routing._expert_choice import ExpertChoiceRouter
+from skmoe.nn.routing._named_routers import KINDS
+from skmoe.nn.routing._router import checked_capacity, checked_top_k
 
 __all__ = ["NAMES", "make_router", "set_places"]
 

@@ -127,12 +127,12 @@ def _linear(
         return _linear_by_slices(rows, weight, bias, offsets)
     ends = offsets.to(rows.device, torch.int32)
     if _is_tiled(rows, weight):
-        from skmoe.nn._grouped_kernel import product
+        from skmoe.nn.kernels._grouped_kernel import product
 
         return product(rows, weight, bias, ends, flip)
     out = F.grouped_mm(rows, weight.transpose(1, 2) if flip else weight, offs=ends)
     if bias is not None:
-        from skmoe.nn._activation_kernel import add_bias
+        from skmoe.nn.kernels._activation_kernel import add_bias
 
         add_bias(out, bias, ends)
     return out
@@ -159,14 +159,14 @@ def grouped_hidden(
     rows, weight, bias, offsets
         As for `grouped_linear`, on a CUDA device with Triton.
     name : str
-        An activation of `skmoe.nn._activation` that is not gated.
+        An activation of `skmoe.nn.routing._activation` that is not gated.
     """
     ends = offsets.to(rows.device, torch.int32)
     if _is_fused(rows, weight) and _is_tiled(rows, weight):
-        from skmoe.nn._grouped_kernel import product
+        from skmoe.nn.kernels._grouped_kernel import product
 
         return product(rows, weight, bias, ends, name=name)
-    from skmoe.nn._activation_kernel import activate
+    from skmoe.nn.kernels._activation_kernel import activate
 
     return activate(_linear(rows, weight, None, offsets, False), bias, ends, name)
 
@@ -199,7 +199,7 @@ def _(left: Tensor, right: Tensor, offsets: Tensor) -> Tensor:
 def _sums(rows: Tensor, offsets: Tensor) -> Tensor:
     """Return the sum of each expert's rows, in float32 at least."""
     if with_kernels(rows):
-        from skmoe.nn._group_sums_kernel import bias_gradient
+        from skmoe.nn.kernels._group_sums_kernel import bias_gradient
 
         return bias_gradient(rows, offsets.to(rows.device, torch.int32))
     wide = torch.promote_types(rows.dtype, torch.float32)
@@ -261,7 +261,7 @@ def _is_aligned(tensor: Tensor) -> bool:
 
 
 def _is_tiled(rows: Tensor, weight: Tensor) -> bool:
-    """Return whether `skmoe.nn._grouped_kernel` can take what `_is_fused`.
+    """Return whether `skmoe.nn.kernels._grouped_kernel` can take what `_is_fused`.
 
     It is as fast as `grouped_mm` with many experts, faster with few, and spares the
     bias a pass of its own.

@@ -87,7 +87,7 @@ def fused_mlp(
     shape, x = (len(x), k, w2.shape[2]), x.contiguous()
     out = _filled(x, shape, may_drop)
     if _on_kernels(x, w1, b1, w2, b2):
-        from skmoe.nn import _tabular_kernel
+        from skmoe.nn.kernels import _tabular_kernel
 
         weights = w1.contiguous(), _dense(b1), w2.contiguous(), _dense(b2)
         with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
@@ -123,7 +123,7 @@ def _backward(
     shape, x, grad = (len(x), k, x.shape[1]), x.contiguous(), grad.contiguous()
     to_x = _filled(x, shape if wants_x else (0, k, x.shape[1]), may_drop)
     if _on_kernels(x, w1, b1, w2, grad):
-        from skmoe.nn import _tabular_backward_kernel as kernels
+        from skmoe.nn.kernels import _tabular_backward_kernel as kernels
 
         weights = w1.contiguous(), _dense(b1), w2.contiguous()
         wanted = to_x if wants_x else None

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from skmoe.nn._router import (
+from skmoe.nn.routing._router import (
     Router,
     checked_capacity,
     checked_top_k,
     largest,
 )
-from skmoe.nn._routing_plan import RoutingPlan
-from skmoe.nn._slots import check_number
+from skmoe.nn.routing._routing_plan import RoutingPlan
+from skmoe.nn.routing._slots import check_number
 
 __all__ = ["ExpertChoiceRouter"]
 

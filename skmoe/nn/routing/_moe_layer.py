@@ -4,14 +4,14 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from skmoe.nn._expert_list import ExpertList
-from skmoe.nn._mlp_experts import MLPExperts
-from skmoe.nn._routed_module import (
+from skmoe.nn.routing._expert_list import ExpertList
+from skmoe.nn.routing._mlp_experts import MLPExperts
+from skmoe.nn.routing._routed_module import (
     RoutedModule,
     auxiliary_loss,
     refuse_forward_mode,
 )
-from skmoe.nn._routing_plan import RoutingPlan, SoftPlan
+from skmoe.nn.routing._routing_plan import RoutingPlan, SoftPlan
 
 __all__ = ["MoELayer", "RoutedModule", "auxiliary_loss", "pooled"]
 

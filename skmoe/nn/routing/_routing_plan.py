@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from skmoe.nn._slots import combine, dispatch, sorted_slots
+from skmoe.nn.routing._slots import combine, dispatch, sorted_slots
 
 __all__ = ["RoutingPlan", "SoftPlan"]
 
@@ -22,7 +22,7 @@ class RoutingPlan:
         What the output of each choice is multiplied by; carries the gradient of the
         router.
     slot, source, offsets : tensors
-        See `skmoe.nn._slots.Slots`.
+        See `skmoe.nn.routing._slots.Slots`.
     load : tensor of int32 of shape (n_experts,)
         Choices of each expert, before any is moved or dropped.
     logits : tensor of shape (n_rows, n_experts) or None

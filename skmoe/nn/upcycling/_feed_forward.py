@@ -7,14 +7,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from skmoe.nn._attention import Block
-from skmoe.nn._perceptron import (
+from skmoe.nn.routing._routed_module import RoutedModule
+from skmoe.nn.upcycling._perceptron import (
     Perceptron,
     is_linear,
     outputs_of,
     perceptron_of,
     shape_of,
 )
-from skmoe.nn._routed_module import RoutedModule
 
 __all__ = ["FeedForward", "any_module", "feed_forward_in", "feed_forward_layers"]
 

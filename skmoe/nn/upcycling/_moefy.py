@@ -10,22 +10,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from skmoe.nn._activation import activated
 from skmoe.nn._arguments import one_of, positive, positive_number
-from skmoe.nn._dense_router import DenseRouter
-from skmoe.nn._expert_list import ExpertList
-from skmoe.nn._feed_forward import (
+from skmoe.nn.routing._activation import activated
+from skmoe.nn.routing._dense_router import DenseRouter
+from skmoe.nn.routing._expert_list import ExpertList
+from skmoe.nn.routing._grouped import grouped_linear, in_autocast, places
+from skmoe.nn.routing._mlp_experts import MLPExperts
+from skmoe.nn.routing._moe_layer import MoELayer
+from skmoe.nn.routing._noisy_router import NoisyTopKRouter
+from skmoe.nn.routing._top_k_router import TopKRouter
+from skmoe.nn.upcycling._feed_forward import (
     FeedForward,
     any_module,
     feed_forward_in,
     feed_forward_layers,
 )
-from skmoe.nn._grouped import grouped_linear, in_autocast, places
-from skmoe.nn._mlp_experts import MLPExperts
-from skmoe.nn._moe_layer import MoELayer
-from skmoe.nn._noisy_router import NoisyTopKRouter
-from skmoe.nn._perceptron import Perceptron
-from skmoe.nn._top_k_router import TopKRouter
+from skmoe.nn.upcycling._perceptron import Perceptron
 
 __all__ = ["moefy"]
 

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from skmoe.nn._tabular_kernel import (
+from skmoe.nn.kernels._tabular_kernel import (
     Sizes,
     activated,
     experts_of,
@@ -233,7 +233,7 @@ def gradients(
     ----------
     grad : contiguous tensor of float32 of shape (n_rows, k, n_outputs)
     x, source, k, offsets, w1, b1, w2, activation
-        As in `skmoe.nn._tabular_kernel.forward`.
+        As in `skmoe.nn.kernels._tabular_kernel.forward`.
     to_x : contiguous tensor of float32 of shape (n_rows, k, n_inputs), or None
         Where the gradient of the row of each choice goes. Rows of choices that are in
         no slot are left as they are. None: it is not asked for.

@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.extra import libdevice
 
-from skmoe.nn._group_sums_kernel import (
+from skmoe.nn.kernels._group_sums_kernel import (
     ROWS,
     TILE,
     WIDE,

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from skmoe.nn._arguments import positive
-from skmoe.nn._router import checked_top_k
-from skmoe.nn._routing_plan import RoutingPlan
+from skmoe.nn.routing._router import checked_top_k
+from skmoe.nn.routing._routing_plan import RoutingPlan
 
 __all__ = ["HashRouter", "RandomRouter"]
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skmoe.nn._activation import ACTIVATIONS, GATED
+from skmoe.nn.routing._activation import ACTIVATIONS, GATED
 
 __all__ = ["Perceptron", "is_linear", "outputs_of", "perceptron_of", "shape_of"]
 
@@ -31,7 +31,7 @@ class Perceptron:
         One linear map, or the two of a gated network.
     second : module
     activation : str
-        One of `skmoe.nn._activation.ACTIVATIONS`.
+        One of `skmoe.nn.routing._activation.ACTIVATIONS`.
     swapped : bool
         Whether the half that goes through the activation comes last in ``first``.
     dropout, dropout_behind : float

@@ -89,7 +89,7 @@ def _sorted_slots(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     check_number(index.numel())
     if runs_triton(index) and index.numel():
-        from skmoe.nn import _sort_kernel
+        from skmoe.nn.kernels import _sort_kernel
 
         return _sort_kernel.sorted_slots(index, n_experts, capacity, order)
     n_rows, k = index.shape
@@ -141,7 +141,7 @@ def dispatch(x: Tensor, source: Tensor, slot: Tensor) -> Tensor:
     slot : tensor of int32 of shape (n_rows, k)
     """
     if runs_triton(x):
-        from skmoe.nn import _slot_kernel
+        from skmoe.nn.kernels import _slot_kernel
 
         return _slot_kernel.rows_to_slots(x, source, slot.shape[1])
     rows = x.index_select(0, source.clamp(min=0) // slot.shape[1])
@@ -174,7 +174,7 @@ def _combine_backward(
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of `combine` with respect to out and weight."""
     if runs_triton(grad):
-        from skmoe.nn import _slot_kernel
+        from skmoe.nn.kernels import _slot_kernel
 
         return _slot_kernel.combine_backward(
             grad.contiguous(), out, source, slot, weight
@@ -204,7 +204,7 @@ def _combined(
     out: Tensor, weight: Tensor | None, source: Tensor, slot: Tensor
 ) -> Tensor:
     if runs_triton(out):
-        from skmoe.nn import _slot_kernel
+        from skmoe.nn.kernels import _slot_kernel
 
         return _slot_kernel.slots_to_rows(out.contiguous(), slot, weight)
     n_rows, k = slot.shape

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from skmoe.nn._arguments import positive
-from skmoe.nn._router import Router
-from skmoe.nn._router_losses import z_loss
-from skmoe.nn._routing_plan import SoftPlan
-from skmoe.nn._wide_product import wide_product
+from skmoe.nn.routing._router import Router
+from skmoe.nn.routing._router_losses import z_loss
+from skmoe.nn.routing._routing_plan import SoftPlan
+from skmoe.nn.routing._wide_product import wide_product
 
 __all__ = ["SoftRouter"]
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from skmoe.nn._arguments import one_of, positive
-from skmoe.nn._exchange import summed
-from skmoe.nn._largest import largest
-from skmoe.nn._overflow import to_next_expert
-from skmoe.nn._router_losses import FORMULAS
-from skmoe.nn._routing_plan import RoutingPlan
-from skmoe.nn._wide_product import wide_product
+from skmoe.nn.parallel._exchange import summed
+from skmoe.nn.routing._largest import largest
+from skmoe.nn.routing._overflow import to_next_expert
+from skmoe.nn.routing._router_losses import FORMULAS
+from skmoe.nn.routing._routing_plan import RoutingPlan
+from skmoe.nn.routing._wide_product import wide_product
 
 __all__ = ["Places", "Router", "largest", "runs_again", "sparse_gates"]
 

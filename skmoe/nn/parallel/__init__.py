@@ -1,0 +1,3 @@
+"""Experts that are shared out among processes."""
+
+__all__: list[str] = []
