@@ -104,7 +104,8 @@ class ExpertParallel(nn.Module):
         out: Tensor = (self.parts[0] if plain else self._everywhere)(rows, offsets)
         return out
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    # As `torch.compiler.disable`, which would load the compiler at import: a second.
+    @torch._disable_dynamo
     def _everywhere(self, rows: Tensor, offsets: Tensor) -> Tensor:
         """Return the same where the experts are in several processes."""
         if isinstance(self.parts[0], MLPExperts):
