@@ -26,7 +26,8 @@ from _report import Targets, print_table, progress, write_json
 from skmoe.nn.parallel._expert_parallel import ExpertParallel
 from skmoe.nn.parallel._expert_shards import shard_experts
 from skmoe.nn.routing._mlp_experts import MLPExperts
-from skmoe.nn.routing._moe_layer import MoELayer, auxiliary_loss
+from skmoe.nn.routing._moe_layer import MoELayer
+from skmoe.nn.routing._routed_module import auxiliary_loss
 from skmoe.nn.routing._top_k_router import TopKRouter
 
 WIDTH, HIDDEN, TOP_K = 1024, 4096, 2

@@ -11,6 +11,7 @@ __all__ = [
     "activation_named",
     "check_rows",
     "image_shape_of",
+    "not_negative",
     "one_of",
     "positive",
     "positive_number",
@@ -64,6 +65,20 @@ def positive_number(owner: str, name: str, value: Any) -> float:
     number = _number(value)
     if not 0 < number < math.inf:
         raise ValueError(f"{owner}: {name} must be a number > 0, got {value!r}.")
+    return number
+
+
+def not_negative(owner: str, name: str, value: Any) -> float:
+    """Return value as a float.
+
+    Raises
+    ------
+    ValueError
+        If it is not a finite number of at least 0.
+    """
+    number = _number(value)
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{owner}: {name} must be a number >= 0, got {value!r}.")
     return number
 
 

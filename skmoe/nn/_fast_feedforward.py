@@ -1,14 +1,19 @@
 """The fast feedforward layer: a tree of splits, soft in training, hard afterwards."""
 
-import math
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from skmoe.nn._arguments import activation_named, one_of, positive, rate
+from skmoe.nn._arguments import (
+    activation_named,
+    not_negative,
+    one_of,
+    positive,
+    rate,
+)
 from skmoe.nn._tree_walk import ACTIVATIONS, Tree, gathered_leaves, hard_leaves
 from skmoe.nn.routing._routed_module import RoutedModule, refuse_forward_mode
 
@@ -103,8 +108,8 @@ class FastFeedforward(RoutedModule):
         self.depth = _whole(name, "depth", depth)
         self.leaf_width = positive(name, "leaf_width", leaf_width)
         self.activation = one_of(name, "activation", activation, ACTIVATIONS)
-        self.hardening = _weight(name, "hardening", hardening)
-        self.load_balance = _weight(name, "load_balance", load_balance)
+        self.hardening = not_negative(name, "hardening", hardening)
+        self.load_balance = not_negative(name, "load_balance", load_balance)
         self.region_leak = rate(name, "region_leak", region_leak)
         self.n_leaves = 2**self.depth
         L, d, h, o = self.n_leaves, self.n_inputs, self.leaf_width, self.n_outputs
@@ -282,10 +287,3 @@ def _whole(owner: str, name: str, value: Any) -> int:
     if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:
         raise ValueError(f"{owner}: {name} must be an integer >= 0, got {value!r}.")
     return int(value)
-
-
-def _weight(owner: str, name: str, value: Any) -> float:
-    number = float(value) if isinstance(value, Real) else math.nan
-    if not 0 <= number < math.inf:
-        raise ValueError(f"{owner}: {name} must be a number >= 0, got {value!r}.")
-    return number

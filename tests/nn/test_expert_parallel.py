@@ -27,8 +27,9 @@ from skmoe.nn.routing._dense_router import DenseRouter
 from skmoe.nn.routing._expert_choice import ExpertChoiceRouter
 from skmoe.nn.routing._expert_list import ExpertList
 from skmoe.nn.routing._mlp_experts import MLPExperts
-from skmoe.nn.routing._moe_layer import MoELayer, auxiliary_loss
+from skmoe.nn.routing._moe_layer import MoELayer
 from skmoe.nn.routing._noisy_router import NoisyTopKRouter
+from skmoe.nn.routing._routed_module import auxiliary_loss
 from skmoe.nn.routing._router_losses import cv_squared, smooth_load
 from skmoe.nn.routing._soft_router import SoftRouter
 from skmoe.nn.routing._top_k_router import SwitchRouter, TopKRouter

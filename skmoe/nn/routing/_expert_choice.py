@@ -6,12 +6,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from skmoe.nn.routing._router import (
-    Router,
-    checked_capacity,
-    checked_top_k,
-    largest,
-)
+from skmoe.nn.routing._largest import largest
+from skmoe.nn.routing._router import Router, checked_capacity, checked_top_k
 from skmoe.nn.routing._routing_plan import RoutingPlan
 from skmoe.nn.routing._slots import check_number
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from skmoe.nn._arguments import positive
-from skmoe.nn.routing._router import checked_top_k
+from skmoe.nn.routing._router import checked_top_k, flat_rows
 from skmoe.nn.routing._routing_plan import RoutingPlan
 
 __all__ = ["HashRouter", "RandomRouter"]
@@ -27,13 +27,7 @@ class _FixedRouter(nn.Module):
 
     def rows(self, x: Tensor) -> Tensor:
         """Return rows of shape (n_rows, n_inputs)."""
-        if x.ndim < 2 or x.shape[-1] != self.n_inputs:
-            raise ValueError(
-                f"{type(self).__name__} routes rows of {self.n_inputs} numbers, got a "
-                f"tensor of shape {tuple(x.shape)}: n_inputs must be the length of "
-                "its last axis."
-            )
-        return x.reshape(-1, self.n_inputs)
+        return flat_rows(type(self).__name__, x, self.n_inputs)
 
     def plan(self, first: Tensor, dtype: torch.dtype) -> RoutingPlan:
         """Return the plan of first choices; the others are the experts behind them."""

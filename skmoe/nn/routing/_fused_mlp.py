@@ -210,7 +210,7 @@ def _(
     activation: str,
     may_drop: bool = True,
 ) -> Tensor:
-    return x.new_empty(len(x), k, w2.shape[2])
+    return x.new_empty(x.shape[0], k, w2.shape[2])
 
 
 @_backward.register_fake
@@ -227,8 +227,8 @@ def _(
     may_drop: bool,
     wants_x: bool,
 ) -> tuple[Tensor, Tensor]:
-    to_weights = w1.new_empty(len(w1), sum(_sizes(w1, w2)))
-    return x.new_empty(len(x) if wants_x else 0, x.shape[1]), to_weights
+    to_weights = w1.new_empty(w1.shape[0], sum(_sizes(w1, w2)))
+    return x.new_empty(x.shape[0] if wants_x else 0, x.shape[1]), to_weights
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -6,14 +6,10 @@ from torch import Tensor, nn
 
 from skmoe.nn.routing._expert_list import ExpertList
 from skmoe.nn.routing._mlp_experts import MLPExperts
-from skmoe.nn.routing._routed_module import (
-    RoutedModule,
-    auxiliary_loss,
-    refuse_forward_mode,
-)
+from skmoe.nn.routing._routed_module import RoutedModule, refuse_forward_mode
 from skmoe.nn.routing._routing_plan import RoutingPlan, SoftPlan
 
-__all__ = ["MoELayer", "RoutedModule", "auxiliary_loss", "pooled"]
+__all__ = ["MoELayer", "pooled"]
 
 
 class MoELayer(RoutedModule):

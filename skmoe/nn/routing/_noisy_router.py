@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from skmoe.nn.parallel._exchange import summed
-from skmoe.nn.routing._router import Places, Router, largest
+from skmoe.nn.routing._largest import largest
+from skmoe.nn.routing._router import Places, Router
 from skmoe.nn.routing._router_losses import (
     FORMULAS,
     cv_squared,

@@ -8,15 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skmoe.nn._arguments import one_of, positive
+from skmoe.nn._arguments import not_negative, one_of, positive
 from skmoe.nn.parallel._exchange import summed
-from skmoe.nn.routing._largest import largest
 from skmoe.nn.routing._overflow import to_next_expert
 from skmoe.nn.routing._router_losses import FORMULAS
 from skmoe.nn.routing._routing_plan import RoutingPlan
 from skmoe.nn.routing._wide_product import wide_product
 
-__all__ = ["Places", "Router", "largest", "runs_again", "sparse_gates"]
+__all__ = [
+    "Places",
+    "Router",
+    "checked_capacity",
+    "checked_top_k",
+    "flat_rows",
+    "runs_again",
+    "sparse_gates",
+]
 
 
 class Router(nn.Module):
@@ -66,13 +73,7 @@ class Router(nn.Module):
         ValueError
             If x has another number of columns.
         """
-        if x.ndim < 2 or x.shape[-1] != self.n_inputs:
-            raise ValueError(
-                f"{type(self).__name__} routes rows of {self.n_inputs} numbers, got a "
-                f"tensor of shape {tuple(x.shape)}: n_inputs must be the length of "
-                "its last axis."
-            )
-        return x.reshape(-1, self.n_inputs)
+        return flat_rows(type(self).__name__, x, self.n_inputs)
 
     def logits(self, rows: Tensor) -> Tensor:
         """Return logits of shape (n_rows, n_experts), in float32 or float64.
@@ -135,6 +136,22 @@ class Router(nn.Module):
         """Return what `repr` shows."""
         text = f"n_inputs={self.n_inputs}, n_experts={self.n_experts}"
         return f"{text}, losses={self.loss_weights}" if self.loss_weights else text
+
+
+def flat_rows(owner: str, x: Tensor, n_inputs: int) -> Tensor:
+    """Return rows of shape (n_rows, n_inputs), whatever the leading shape of x.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or x has another number of columns.
+    """
+    if x.ndim < 2 or x.shape[-1] != n_inputs:
+        raise ValueError(
+            f"{owner} routes rows of {n_inputs} numbers, got a tensor of shape "
+            f"{tuple(x.shape)}: n_inputs must be the length of its last axis."
+        )
+    return x.reshape(-1, n_inputs)
 
 
 def batch_of_processes(
@@ -332,12 +349,7 @@ def _loss_weights(
     weights = {}
     for name, weight in (losses or {}).items():
         one_of(owner, "losses", name, known)
-        number = float(weight) if isinstance(weight, Real) else math.nan
-        if not 0.0 <= number < math.inf:
-            raise ValueError(
-                f"{owner}: the weight of the loss {name!r} must be a number >= 0, got "
-                f"{weight!r}."
-            )
+        number = not_negative(owner, f"the weight of the loss {name!r}", weight)
         if number:
             weights[name] = number
     return weights

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from skmoe.nn._arguments import one_of, rate
 from skmoe.nn.parallel._exchange import summed
 from skmoe.nn.routing._grouped import with_kernels
-from skmoe.nn.routing._router import Places, Router, largest, runs_again
+from skmoe.nn.routing._largest import largest
+from skmoe.nn.routing._router import Places, Router, runs_again
 from skmoe.nn.routing._routing_plan import RoutingPlan
 
 __all__ = ["SwitchRouter", "TopKRouter"]
