@@ -227,7 +227,7 @@ class RectifiedExperts(nn.Module):
     def forward(self, rows: Tensor, offsets: Tensor) -> Tensor:
         """Return outputs of rows of shape (n_slots, n_inputs), sorted by expert."""
         rows, weight = in_autocast(rows, self.weight)
-        ends = places(rows, offsets)
+        ends = places(rows, offsets, weight)
         return grouped_linear(rows, weight, ends, self.bias).relu()
 
 

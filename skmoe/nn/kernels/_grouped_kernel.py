@@ -2,8 +2,9 @@
 
 Biases and activations are added where the product is still in registers, and how many
 rows an expert has stays on the device. The copy engine of compute capability 9 reads
-and writes the tiles, so that widths must be multiples of 64. Imported where Triton and
-a CUDA device are.
+and writes the tiles, so that widths must be multiples of 64. Float32 is cut off to tf32
+by the tensor cores, which want both factors to lie along the sum: matrices that lie
+across are copied first. Imported where Triton and a CUDA device are.
 """
 
 from typing import NamedTuple
@@ -17,10 +18,10 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from skmoe.nn.kernels._activation_kernel import activation
 from skmoe.nn.kernels._group_sums_kernel import tile_of
 
-__all__ = ["STEP", "product"]
+__all__ = ["product"]
 
-# Columns of the rows that a step of the loop takes.
-STEP = 64
+# Bytes of a row that a step of the loop takes; rows and columns turned at once.
+STEP, TURN = 128, 64
 
 
 class Shape(NamedTuple):
@@ -36,6 +37,7 @@ class Shape(NamedTuple):
 # one writes. Where loops are long, larger tiles read less. Timed for 1,024 and 4,096.
 WIDE, DEEP = Shape(128, 128, 4, 3), Shape(128, 256, 8, 3)
 ACTIVE = Shape(128, 128, 8, 3)
+ROUNDED = Shape(128, 256, 8, 4)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -52,6 +54,7 @@ def _product(  # type: ignore[no-untyped-def]
     FLIP: tl.constexpr,
     BIASED: tl.constexpr,
     NAME: tl.constexpr,
+    STAGED: tl.constexpr,
     EXPERTS: tl.constexpr,
     M: tl.constexpr,
     N: tl.constexpr,
@@ -68,7 +71,7 @@ def _product(  # type: ignore[no-untyped-def]
             a = rows.load([first, k])
             if FLIP:
                 b = weight.load([expert * n_outputs + column, k])
-                acc = tl.dot(a, b.T, acc)
+                acc = tl.dot(a, b.T, acc, input_precision="tf32")
             else:
                 b = weight.load([expert * n_inputs + k, column])
                 acc = tl.dot(a, b, acc)
@@ -79,13 +82,23 @@ def _product(  # type: ignore[no-untyped-def]
             acc += shift.to(tl.float32)[None, :]
         acc, _ = activation(acc, NAME, True)
         value = acc.to(out.dtype.element_ty)
-        if first + M <= last:
+        # Tiles of float32 find no room beside what the loop holds.
+        if STAGED and first + M <= last:
             to.store([first, column], value)
         else:
             r = first + tl.arange(0, M)
             inside = (r < last)[:, None] & (c < n_outputs)[None, :]
             place = out + r.to(tl.int64)[:, None] * n_outputs + c[None, :]
             tl.store(place, value, mask=inside)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _turn(weight, out, n_rows, n_columns, TURN: tl.constexpr):  # type: ignore[no-untyped-def]
+    here = tl.program_id(2).to(tl.int64) * n_rows * n_columns
+    r = tl.program_id(1) * TURN + tl.arange(0, TURN)
+    c = tl.program_id(0) * TURN + tl.arange(0, TURN)
+    tile = tl.load(weight + here + r[:, None] * n_columns + c[None, :])
+    tl.store(out + here + c[:, None] * n_rows + r[None, :], tile.T)
 
 
 def product(
@@ -100,10 +113,10 @@ def product(
 
     Parameters
     ----------
-    rows : tensor of bfloat16 of shape (n_slots, n_inputs) on a CUDA device
-        Sorted by expert.
-    weight : tensor of bfloat16 of shape (n_experts, n_inputs, n_outputs)
-        Flipped: (n_experts, n_outputs, n_inputs). Widths are multiples of `STEP`.
+    rows : tensor of bfloat16 or float32 of shape (n_slots, n_inputs)
+        Sorted by expert, on a CUDA device.
+    weight : tensor of the same type of shape (n_experts, n_inputs, n_outputs)
+        Flipped: (n_experts, n_outputs, n_inputs). Widths are multiples of 64.
     bias : tensor of shape (n_experts, n_outputs), or None
     offsets : tensor of int32 of shape (n_experts,)
         Where each expert's rows end.
@@ -113,29 +126,47 @@ def product(
 
     Returns
     -------
-    out : tensor of bfloat16 of shape (n_slots, n_outputs)
+    out : tensor of the same type of shape (n_slots, n_outputs)
         Uninitialised behind the last offset.
     """
     n_inputs, n_outputs = weight.shape[2 if flip else 1], weight.shape[1 if flip else 2]
     out = rows.new_empty(len(rows), n_outputs)
     if not out.numel():
         return out
-    shape = DEEP if n_inputs > n_outputs and not flip else WIDE
-    shape = shape if name == "identity" else ACTIVE
+    wide = rows.dtype == torch.float32
+    step = STEP // rows.element_size()
+    shape = _shape(n_inputs > n_outputs and not flip, wide, name != "identity")
     n_tiles = len(out) // shape.M + len(offsets)
-    block = (shape.N, STEP) if flip else (STEP, shape.N)
-    lying = (
-        _lying(rows, shape.M, STEP),
-        _lying(weight.flatten(0, 1), *block),
-        _lying(out, shape.M, shape.N),
-    )
     with torch.cuda.device_of(rows):  # type: ignore[no-untyped-call]
+        if wide and not flip:
+            weight, flip = _turned(weight), True
+        block = (shape.N, step) if flip else (step, shape.N)
         _product[(n_tiles * triton.cdiv(n_outputs, shape.N),)](
-            *lying, out, out if bias is None else bias.contiguous(), offsets,
-            len(offsets), n_inputs, n_outputs, flip, bias is not None, name,
-            triton.next_power_of_2(len(offsets)), shape.M, shape.N, STEP,
+            _lying(rows, shape.M, step), _lying(weight.flatten(0, 1), *block),
+            _lying(out, shape.M, shape.N), out,
+            out if bias is None else bias.contiguous(), offsets,
+            len(offsets), n_inputs, n_outputs, flip, bias is not None, name, not wide,
+            triton.next_power_of_2(len(offsets)), shape.M, shape.N, step,
             num_warps=shape.warps, num_stages=shape.stages,
         )  # fmt: skip
+    return out
+
+
+def _shape(deep: bool, wide: bool, active: bool) -> Shape:
+    """Return the tile for long loops, float32, and outputs that get an activation."""
+    if wide:
+        return ROUNDED
+    if active:
+        return ACTIVE
+    return DEEP if deep else WIDE
+
+
+def _turned(weight: Tensor) -> Tensor:
+    """Return the transposes of matrices whose widths are multiples of `TURN`."""
+    n_experts, n_rows, n_columns = weight.shape
+    out = weight.new_empty(n_experts, n_columns, n_rows)
+    grid = (n_columns // TURN, n_rows // TURN, n_experts)
+    _turn[grid](weight, out, n_rows, n_columns, TURN)
     return out
 
 

@@ -2,25 +2,28 @@
 
 `torch.nn.functional.grouped_mm` does it in one kernel, and without asking the device
 how many rows each expert has, only for bfloat16 on compute capability 9 and 10, with
-rows of a multiple of 16 bytes; a kernel of ours adds biases on the way. For all else,
-matrix products of the experts' slices are as fast as anything where experts have many
-rows, and right for every type and width; they need the offsets on the host. Weights
-are indexed inside an operation with a gradient of its own: autograd would write a
-full-size gradient for each ``W[e]``.
+rows of a multiple of 16 bytes; a kernel of ours adds biases on the way, and takes
+float32 too where torch may round it to tf32. For all else, matrix products of the
+experts' slices are as fast as anything where experts have many rows, and right for
+every type and width; they need the offsets on the host. Weights are indexed inside an
+operation with a gradient of its own: autograd would write a full-size gradient for
+each ``W[e]``.
 """
 
 from importlib.util import find_spec
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from skmoe.nn.routing._slices import outer_by_slices, product_by_slices
+
 __all__ = [
     "check_linear",
     "grouped_hidden",
     "grouped_linear",
+    "has_autocast",
     "in_autocast",
     "places",
     "with_kernels",
@@ -69,20 +72,34 @@ def grouped_linear(
 def in_autocast(*tensors: Tensor) -> list[Tensor]:
     """Return the tensors in the type that `torch.autocast` asks for, if it does."""
     kind = tensors[0].device.type
-    known = torch.amp.is_autocast_available(kind)  # not of meta, for one
-    if not (known and torch.is_autocast_enabled(kind)):
+    if not (has_autocast(kind) and torch.is_autocast_enabled(kind)):
         return list(tensors)
     dtype = torch.get_autocast_dtype(kind)
     return [t if t.dtype == torch.float64 else t.to(dtype) for t in tensors]
 
 
-def places(rows: Tensor, offsets: Tensor) -> Tensor:
-    """Return offsets where `grouped_linear` wants them for such rows.
+def has_autocast(kind: str) -> bool:
+    """Return whether `torch.autocast` knows a kind of device; "meta" it does not."""
+    # The compiler of torch 2.11 cannot trace the question.
+    return torch.compiler.is_compiling() or torch.amp.is_autocast_available(kind)
+
+
+def places(rows: Tensor, offsets: Tensor, *weights: Tensor) -> Tensor:
+    """Return offsets where `grouped_linear` wants them for such rows and weights.
 
     To be called once for several maps: copies to the host wait for the device.
     """
     fused = rows.is_cuda and rows.dtype == torch.bfloat16
-    return offsets if fused or rows.is_meta else offsets.cpu()
+    if fused or rows.is_meta or _needs_no_host(rows, weights):
+        return offsets
+    return offsets.cpu()
+
+
+def _needs_no_host(rows: Tensor, weights: tuple[Tensor, ...]) -> bool:
+    """Return whether a kernel takes all maps; gradients of float32 go by slices."""
+    if not weights or torch.compiler.is_compiling() or torch.is_grad_enabled():
+        return False
+    return all(_is_tiled(rows, weight) for weight in weights)
 
 
 def with_kernels(rows: Tensor) -> bool:
@@ -122,15 +139,16 @@ def _linear(
     rows: Tensor, weight: Tensor, bias: Tensor | None, offsets: Tensor, flip: bool
 ) -> Tensor:
     """Return the map of each row by its expert's matrix; flipped: by its transpose."""
-    if not _is_fused(rows, weight):
-        weight = weight.transpose(1, 2) if flip else weight
-        return _linear_by_slices(rows, weight, bias, offsets)
-    ends = offsets.to(rows.device, torch.int32)
     if _is_tiled(rows, weight):
         from skmoe.nn.kernels._grouped_kernel import product
 
+        ends = offsets.to(rows.device, torch.int32)
         return product(rows, weight, bias, ends, flip)
-    out = F.grouped_mm(rows, weight.transpose(1, 2) if flip else weight, offs=ends)
+    weight = weight.transpose(1, 2) if flip else weight
+    if not _is_fused(rows, weight):
+        return product_by_slices(rows, weight, bias, offsets)
+    ends = offsets.to(rows.device, torch.int32)
+    out = F.grouped_mm(rows, weight, offs=ends)
     if bias is not None:
         from skmoe.nn.kernels._activation_kernel import add_bias
 
@@ -162,7 +180,7 @@ def grouped_hidden(
         An activation of `skmoe.nn.routing._activation` that is not gated.
     """
     ends = offsets.to(rows.device, torch.int32)
-    if _is_fused(rows, weight) and _is_tiled(rows, weight):
+    if _is_tiled(rows, weight):
         from skmoe.nn.kernels._grouped_kernel import product
 
         return product(rows, weight, bias, ends, name=name)
@@ -184,10 +202,7 @@ def _outer(left: Tensor, right: Tensor, offsets: Tensor) -> Tensor:
     if _is_fused(left, right):
         ends = offsets.to(left.device, torch.int32)
         return F.grouped_mm(left.t(), right, offs=ends)
-    out = left.new_empty(len(offsets), left.shape[1], right.shape[1])
-    for e, (begin, end) in enumerate(pairwise([0, *offsets.tolist()])):
-        torch.mm(left[begin:end].t(), right[begin:end], out=out[e])
-    return out
+    return outer_by_slices(left, right, offsets)
 
 
 @_outer.register_fake
@@ -253,37 +268,29 @@ def _is_fused(*tensors: Tensor) -> bool:
 def _is_aligned(tensor: Tensor) -> bool:
     """Return whether all rows, of the tensor or its transpose, start at 16 bytes."""
     size, strides = tensor.element_size(), tensor.stride()
-    return (
-        tensor.data_ptr() % BYTES == 0
-        and min(strides[-2:]) == 1
-        and all(stride == 1 or stride * size % BYTES == 0 for stride in strides)
-    )
+    one, other = sorted(strides[-2:])
+    steps = (*strides[:-2], other)
+    aligned = all(step * size % BYTES == 0 for step in steps)
+    return tensor.data_ptr() % BYTES == 0 and one == 1 and aligned
 
 
 def _is_tiled(rows: Tensor, weight: Tensor) -> bool:
-    """Return whether `skmoe.nn.kernels._grouped_kernel` can take what `_is_fused`.
+    """Return whether `skmoe.nn.kernels._grouped_kernel` can take the product.
 
-    It is as fast as `grouped_mm` with many experts, faster with few, and spares the
-    bias a pass of its own.
+    In bfloat16 it is as fast as `grouped_mm` with many experts, faster with few, and
+    spares the bias a pass of its own. It takes float32 where torch may round products.
     """
+    if not with_kernels(rows) or not _is_rounded(rows.dtype):
+        return False
     return (
         torch.cuda.get_device_capability(rows.device)[0] == 9
-        and rows.is_contiguous()
-        and weight.is_contiguous()
+        and all(x.is_contiguous() and _is_aligned(x) for x in (rows, weight))
         and all(width % TILED == 0 for width in weight.shape[1:])
     )
 
 
-def _linear_by_slices(
-    rows: Tensor, weight: Tensor, bias: Tensor | None, offsets: Tensor
-) -> Tensor:
-    out = rows.new_empty(len(rows), weight.shape[2])
-    end = 0
-    for e, (begin, end) in enumerate(pairwise([0, *offsets.tolist()])):
-        part, target = rows[begin:end], out[begin:end]
-        if bias is None:
-            torch.mm(part, weight[e], out=target)
-        else:
-            torch.addmm(bias[e].to(rows.dtype), part, weight[e], out=target)
-    out[end:] = 0.0
-    return out
+def _is_rounded(dtype: torch.dtype) -> bool:
+    """Return whether factors of a product have 16 bits, or may be rounded to tf32."""
+    if dtype == torch.float32:
+        return bool(torch.backends.cuda.matmul.fp32_precision == "tf32")
+    return dtype == torch.bfloat16

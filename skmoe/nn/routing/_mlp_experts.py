@@ -27,7 +27,8 @@ class MLPExperts(nn.Module):
 
     Expert e turns a row x into ``act(x w1[e] + b1[e]) w2[e] + b2[e]``. In bfloat16 on a
     recent GPU all experts are one matrix product a layer and nothing waits for the
-    host; elsewhere there is one product for each expert.
+    host; elsewhere there is one product for each expert. Float32 that torch may round
+    to tf32 is like bfloat16 but for the gradients of weights.
 
     Parameters
     ----------
@@ -114,7 +115,7 @@ class MLPExperts(nn.Module):
                 f"{tuple(rows.shape)}: n_inputs must be the width of the rows."
             )
         rows, w1, w2 = in_autocast(rows, self.w1, self.w2)
-        ends = places(rows, offsets)
+        ends = places(rows, offsets, w1, w2)
         return grouped_linear(self._hidden(rows, w1, offsets, ends), w2, ends, self.b2)
 
     def _hidden(

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from skmoe.nn.routing._grouped import has_autocast
+
 __all__ = ["wide_product"]
 
 
@@ -31,7 +33,7 @@ def wide_product(rows: Tensor, weight: Tensor) -> Tensor:
         return out
     wide = torch.promote_types(rows.dtype, torch.float32)
     kind = rows.device.type
-    if not torch.amp.is_autocast_available(kind):  # such as meta
+    if not has_autocast(kind):
         return rows.to(wide) @ weight.to(wide).T
     with torch.autocast(kind, enabled=False):
         return rows.to(wide) @ weight.to(wide).T
