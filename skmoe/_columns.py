@@ -1,6 +1,6 @@
 """From a coded table to the engine's matrix, and which columns each part sees of it.
 
-A part reads a column of the user's table in one of four ways:
+A part reads a column of the user's table in one of five ways:
 
 ========  =====================================================================
 "filled"  gaps (NaN) take the column's weighted mean, and a column that had gaps
@@ -12,6 +12,7 @@ A part reads a column of the user's table in one of four ways:
 "gaps"    as "filled", but numbers keep their NaN: for gates that integrate
           over what is missing
 "codes"   numbers with NaN and categories as codes: for estimators that take both
+"steps"   as "gaps", also where fit saw nothing but NaN: for padded sequences
 ========  =====================================================================
 
 A category that fit did not see is treated as a gap; where fit saw no gaps, the
@@ -119,7 +120,7 @@ class ColumnPlan:
         ----------
         columns : list of int or None
             The user's columns; None for all.
-        way : {"filled", "means", "gaps", "codes"}
+        way : {"filled", "means", "gaps", "codes", "steps"}
         known : sequence
             Known quantities: ``("value", j)``, ``("log", j)`` of a column j, or
             ``("given", name)`` for an array given beside X. They come last.
@@ -157,7 +158,7 @@ class ColumnPlan:
                 yield ("category", j, code)
             if self.has_gaps[j]:
                 yield ("missing", j)
-        elif way in ("filled", "means") or self.empty[j]:
+        elif way in ("filled", "means") or (self.empty[j] and way != "steps"):
             yield ("filled", j)
             if self.has_gaps[j] and way != "means":
                 yield ("missing", j)

@@ -13,7 +13,13 @@ from skmoe.em._law import point
 from skmoe.experts._linear import LinearExpert
 from skmoe.experts._logistic import LogisticExpert
 
-__all__ = ["ClassificationMixture", "RegressionMixture"]
+__all__ = [
+    "Classification",
+    "ClassificationMixture",
+    "Regression",
+    "RegressionMixture",
+    "votes",
+]
 
 
 def foreign_r2(predicted, y, sample_weight):
@@ -36,8 +42,18 @@ def foreign_r2(predicted, y, sample_weight):
     return float(np.mean(np.where(spread > 0.0, 1.0 - unexplained / known, flat)))
 
 
-class RegressionMixture(RegressionTarget, RegressorMixin, MultiOutputMixin):
-    """Prediction of numbers, for a subclass of `BaseMixtureOfExperts`."""
+def votes(law):
+    """Return for each class the gate's weight of the experts that prefer it."""
+    choice = namespace(law.means).argmax(law.means, axis=2)
+    total = 0.0
+    for k in range(choice.shape[1]):
+        chosen = one_hot(choice[:, k], law.means.shape[2])
+        total = total + chosen * law.gate[:, k]
+    return total.T
+
+
+class Regression(RegressionTarget, RegressorMixin, MultiOutputMixin):
+    """What any mixture is whose responses are numbers."""
 
     _poolings = ("mean", "mode", "top1")
 
@@ -49,6 +65,16 @@ class RegressionMixture(RegressionTarget, RegressorMixin, MultiOutputMixin):
             several = False  # refused, with a message, at fit
         tags.target_tags.multi_output = several
         return tags
+
+    def _default_expert(self):
+        return LinearExpert()
+
+    def _n_classes(self):
+        return None
+
+
+class RegressionMixture(Regression):
+    """Prediction of numbers, for a subclass of `BaseMixtureOfExperts`."""
 
     def predict(self, X, return_std=False, *, offset=None, trials=None):
         """Predict the response.
@@ -158,17 +184,21 @@ class RegressionMixture(RegressionTarget, RegressorMixin, MultiOutputMixin):
         checked = self._check_new(X, method, known)
         return point(self.node_, checked, self.top_k, self.pooling)
 
-    def _default_expert(self):
-        return LinearExpert()
 
-    def _n_classes(self):
-        return None
-
-
-class ClassificationMixture(ClassificationTarget, ClassifierMixin):
-    """Prediction of classes, for a subclass of `BaseMixtureOfExperts`."""
+class Classification(ClassificationTarget, ClassifierMixin):
+    """What any mixture is whose responses are classes."""
 
     _poolings = ("mean", "mode", "top1", "vote")
+
+    def _default_expert(self):
+        return LogisticExpert()
+
+    def _n_classes(self):
+        return self.classes_.size
+
+
+class ClassificationMixture(Classification):
+    """Prediction of classes, for a subclass of `BaseMixtureOfExperts`."""
 
     def predict(self, X):
         """Predict the class of each row.
@@ -253,23 +283,10 @@ class ClassificationMixture(ClassificationTarget, ClassifierMixin):
     def _proba(self, X, method):
         if self.pooling != "vote":
             return self._point(X, method)
-        distribution = self._law(X, method)
-        xp = namespace(distribution.means)
-        choice = xp.argmax(distribution.means, axis=2)
-        votes = 0.0
-        for k in range(choice.shape[1]):
-            chosen = one_hot(choice[:, k], self.classes_.size)
-            votes = votes + chosen * distribution.gate[:, k]
-        return votes.T
+        return votes(self._law(X, method))
 
     def _point(self, X, method, known=None):
         """Return the class probabilities that ``pooling`` asks for."""
         checked = self._check_new(X, method)
         name = "top1" if self.pooling == "top1" else "mean"
         return point(self.node_, checked, self.top_k, name)
-
-    def _default_expert(self):
-        return LogisticExpert()
-
-    def _n_classes(self):
-        return self.classes_.size

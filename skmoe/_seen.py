@@ -56,6 +56,8 @@ def _way(part):
     """Return how a part reads columns; see `skmoe._columns`."""
     if getattr(part, "reads_codes", False):
         return "codes"
+    if getattr(part, "reads_steps", False):
+        return "steps"
     if isinstance(part, EstimatorExpert | ClassifierGate):
         return "codes" if _allows_nan(part) else "filled"
     if isinstance(part, ExpandedExpert):
@@ -66,6 +68,8 @@ def _way(part):
 
 def _gate_way(gate):
     """Return how a gate reads columns."""
+    if isinstance(gate, ConstantGate):
+        return "means"  # it counts rows: no columns of its own for it
     way = _way(gate)
     return "means" if way == "filled" else way
 

@@ -21,7 +21,7 @@ from skmoe.em._balance import UsagePrior, balance_of
 from skmoe.em._build import informed_expert
 from skmoe.em._node import take_columns
 from skmoe.em._units import Units, group_codes
-from skmoe.gates._tree import GateTree, is_generative
+from skmoe.gates._tree import is_generative
 
 __all__ = [
     "FittedRows",
@@ -100,7 +100,7 @@ class TrainingRows:
         self.plan.close()
         node.columns = [self.plan.whole(columns) for columns in node.columns]
         node.gate_columns = self.plan.whole(node.gate_columns)
-        if isinstance(node.gate, GateTree) and node.gate.columns is not None:
+        if getattr(node.gate, "columns", None) is not None:
             node.gate.columns = [self.plan.whole(cols) for cols in node.gate.columns]
         matrix = self.plan.matrix(self.X, self.given)
         check_known(self.plan, matrix, np.flatnonzero(self.keep))
@@ -176,10 +176,17 @@ def _read_rows(model, X, y, sample_weight, beside, anchor):
     units = None if units.is_plain else units
     if units is not None:
         _check_units(model, units)
-    if model._refuses_empty:
+    if model._refuses_empty and not _reads_steps(model.experts):
         check_seen(X, names)
     plan = ColumnPlan(X, weight, coder.categories, names, given)
     return TrainingRows(X, y, weight, keep, labelled, given, units, coder, plan, anchor)
+
+
+def _reads_steps(experts):
+    """Return whether an expert reads padded sequences: last steps may be empty."""
+    if isinstance(experts, list | tuple):
+        return any(_reads_steps(part) for part in experts)
+    return getattr(experts, "reads_steps", False)
 
 
 def _read_foreign_rows(model, X, y, sample_weight, anchor):
@@ -209,7 +216,8 @@ def _check_labelled(model, labelled, keep):
     if labelled is None:
         return
     row = int(np.flatnonzero(~labelled & keep)[0])
-    if not is_generative(resolve_gate(model.gate, np.random.RandomState(0))):
+    gate = resolve_gate(model.gate, np.random.RandomState(0))
+    if not (model._takes_gaps_in_y or is_generative(gate)):
         raise ValueError(
             f"Input y contains NaN or unlabelled rows: first in row {row}. Rows "
             "without a response can only train a gate that models x: set "

@@ -15,7 +15,8 @@ from skmoe._checks import check_count, check_positive
 from skmoe._classics import make_robot_arm, make_two_spirals
 from skmoe._correlated import make_correlated_tasks
 from skmoe._simulated import make_claims, make_visits
-from skmoe._tables import load_concrete, load_mcycle
+from skmoe._switching import make_switching
+from skmoe._tables import load_concrete, load_mcycle, load_sunspots
 from skmoe._task_tables import load_census_income, load_kuairand
 from skmoe._truth import LinearMixture, LogisticMixture, PiecewiseLinear, TwoLinkArm
 
@@ -24,6 +25,7 @@ __all__ = [
     "load_concrete",
     "load_kuairand",
     "load_mcycle",
+    "load_sunspots",
     "make_claims",
     "make_correlated_tasks",
     "make_mixture_classification",
@@ -31,6 +33,7 @@ __all__ = [
     "make_piecewise_linear",
     "make_regimes",
     "make_robot_arm",
+    "make_switching",
     "make_two_spirals",
     "make_two_valued",
     "make_visits",

@@ -250,11 +250,26 @@ class MixtureDistribution(PooledLaw):
         level = rng.random_sample((n_draws, len(self), 1))
         cumulative = self.gate.cumsum(axis=1)
         winner = (level * cumulative[:, -1:] > cumulative).sum(axis=2)
-        out = None
+        return self.sample_given(winner, rng)
+
+    def sample_given(self, experts, random_state=None):
+        """Draw responses of given experts, whatever the gate says of them.
+
+        Parameters
+        ----------
+        experts : array of int of shape (n_draws, n_samples)
+        random_state : int, RandomState instance or None, default=None
+
+        Returns
+        -------
+        draws : array of shape (n_draws, n_samples[, n_outputs])
+            Class codes for a classification law.
+        """
+        rng, out = check_random_state(random_state), None
         for k, (params, dispersion, family) in enumerate(self._parts()):
-            draws = family.sample(params, dispersion, n_draws, rng)
+            draws = family.sample(params, dispersion, len(experts), rng)
             out = np.zeros_like(draws) if out is None else out
-            np.copyto(out, draws, where=expanded(winner == k, draws.ndim))
+            np.copyto(out, draws, where=expanded(experts == k, draws.ndim))
         return out
 
     def _single_parts(self):

@@ -13,6 +13,7 @@ from skmoe.datasets import (
     load_concrete,
     load_kuairand,
     load_mcycle,
+    load_sunspots,
     make_mixture_classification,
     make_mixture_regression,
     make_piecewise_linear,
@@ -248,6 +249,7 @@ def test_bad_arguments(make, kwargs, message):
 TABLES = {
     load_mcycle: ((133, 1), "accel", "milliseconds"),
     load_concrete: ((1030, 8), "compressive_strength", "CC BY 4.0"),
+    load_sunspots: ((309, 1), "sunspots", "SIDC"),
 }
 
 
@@ -314,6 +316,55 @@ def test_concrete_is_the_published_table():
     # More cement, stronger concrete; more water, weaker.
     assert np.corrcoef(column["cement"], table.target)[0, 1] > 0.4
     assert np.corrcoef(column["water"], table.target)[0, 1] < -0.2
+
+
+def test_sunspots_are_the_classical_series():
+    table = load_sunspots()
+    np.testing.assert_array_equal(table.years, np.arange(1700, 2009))
+    np.testing.assert_array_equal(table.data[:, 0], table.years)
+    year = dict(zip(table.years.tolist(), table.target, strict=True))
+    # The revised series of 2015 has 269.3 in 1957 and 218.9 in 1980.
+    assert (year[1700], year[1957], year[1980], year[2008]) == (5.0, 190.2, 154.6, 2.9)
+    assert (table.target.min(), table.target.max()) == (0.0, 190.2)
+    # The variance that the papers divide errors by.
+    assert table.target[:280].var() == pytest.approx(1495.594, abs=1e-3)
+
+
+def test_sunspots_with_lags():
+    series = load_sunspots().target
+    table = load_sunspots(12)
+    assert table.data.shape == (297, 12)
+    assert table.data.flags.c_contiguous
+    assert table.years[0] == 1712
+    np.testing.assert_array_equal(table.target, series[12:])
+    for row in (0, 7, 296):
+        np.testing.assert_array_equal(table.data[row], series[row : row + 12][::-1])
+    assert table.feature_names == [f"lag_{lag}" for lag in range(1, 13)]
+    X, y = load_sunspots(308, return_X_y=True)
+    np.testing.assert_array_equal(X, series[:308][None, ::-1])
+    np.testing.assert_array_equal(y, series[308:])
+
+
+def test_sunspots_as_frame_are_indexed_by_year():
+    table, plain = load_sunspots(2, as_frame=True), load_sunspots(2)
+    assert list(table.frame.columns) == ["lag_1", "lag_2", "sunspots"]
+    np.testing.assert_array_equal(table.frame.index, plain.years)
+    np.testing.assert_array_equal(table.data, plain.data)
+    assert table.target.loc[1957] == 190.2
+    assert table.data.loc[1957, "lag_1"] == plain.target[1956 - 1702]
+
+
+@pytest.mark.parametrize(
+    ("n_lags", "message"),
+    [
+        (-1, "n_lags must be an integer >= 0, got -1"),
+        (1.5, "n_lags must be an integer >= 0, got 1.5"),
+        (309, "n_lags must be below the 309 years of the series, got 309"),
+    ],
+)
+def test_sunspots_with_bad_lags(n_lags, message):
+    with pytest.raises(ValueError, match=message):
+        load_sunspots(n_lags)
 
 
 def test_census_income_is_a_sample_with_the_tasks_of_the_paper():
@@ -392,6 +443,7 @@ def test_every_table_has_its_origin_and_licence_stated():
         "concrete.csv",
         "kuairand.csv.gz",
         "mcycle.csv",
+        "sunspots.csv",
     ]
     for name in tables:
         assert f"`{name}`" in notice

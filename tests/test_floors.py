@@ -17,7 +17,8 @@ FLOORS = {
     0: [
         "exceptions _xp _special_xp _gaps _sklearn _expansion _gram_kernel "
         "_e_step_kernel _blocks _multinomial _elastic _tree _terms _truth "
-        "_tables _task_tables _checks _arm _classics _simulated _correlated datasets",
+        "_checks _tables _ragged _task_tables _arm _classics _simulated _correlated "
+        "_switching datasets",
     ],
     1: [
         "_protocols likelihoods._normal likelihoods._classes "
@@ -28,6 +29,7 @@ FLOORS = {
         "law._crps law distribution",
         "nn.kernels._lookup_kernel nn.kernels._group_sums_kernel "
         "nn.kernels._activation_kernel nn.kernels._grouped_kernel "
+        "nn.routing._slices "
         "nn.kernels._slot_kernel nn.kernels._sort_kernel nn.kernels._route_kernel "
         "nn.kernels._tabular_kernel nn.kernels._tabular_backward_kernel "
         "nn.kernels._tree_walk_kernel nn.kernels nn._arguments nn._embeddings "
@@ -54,7 +56,8 @@ FLOORS = {
     2: [
         "gates._constant gates._missing gates._covariance gates._softmax_kernel "
         "gates._softmax gates._gaussian gates._classifier gates._expanded "
-        "gates._tree_kernel gates._descent gates._tree gates._derivatives "
+        "gates._tree_kernel gates._descent gates._markov gates._tree "
+        "gates._derivatives "
         "gates._torch gates",
         "experts._rows experts._weights experts._calibration experts._heads "
         "experts._contributions experts._fitting experts._net experts._adapted "
@@ -66,14 +69,18 @@ FLOORS = {
         "experts._glm_kernel experts._glm_base experts._glm experts._binomial "
         "experts._robust experts._heteroscedastic experts._noise "
         "experts._gp_rows experts._gp_numerics experts._gp_sparse "
-        "experts._gp_fit experts._gp_kernel experts._gp experts._expanded "
+        "experts._gp_fit experts._gp_kernel experts._gp experts._hmm_chains "
+        "experts._hmm_starts experts._hmm_emissions experts._hmm_model "
+        "experts._hmm_rows "
+        "experts._hmm_adapted experts._hmm experts._expanded "
         "experts._adapter experts._torch_head experts._torch experts",
     ],
     3: [
         "em._segments em._starts em._tree_split em._tree_starts em._monitor "
         "em._accelerate em._densities em._node em._node_problem em._balance "
         "em._units em._information em._sums em._device_step em._fused em._paths "
-        "em._loop em._search em._gradient em._build em._checkpoint "
+        "em._loop em._search em._gradient em._chain_scan em._chains "
+        "em._forward_backward em._chain_node em._build em._checkpoint "
         "em._fingerprint em._start_data em._law em._ridge em._stack em._tend "
         "em._fit em._grow em._merge em._neighbours em",
     ],
@@ -86,7 +93,10 @@ FLOORS = {
         "reading._explain_tree reading._tree_text reading._hard_tree reading "
         "statistics._coefficients statistics._covariance statistics._bootstrap "
         "statistics._result statistics._text statistics._summary "
-        "statistics._mixin _base _hierarchy mixture hierarchy _out_of_bag "
+        "statistics._mixin _em_shell _base sequence._place sequence._base "
+        "sequence._states sequence._forecast sequence._regimes "
+        "sequence._predictions sequence._markov sequence _hierarchy mixture hierarchy "
+        "_out_of_bag "
         "_forest forest statistics._hypotheses statistics "
         "multitask._frames multitask._columns multitask._lists "
         "multitask._numbers multitask._vocabulary multitask._encoder "
@@ -106,8 +116,10 @@ FLOORS = {
         "inspection._tree_page inspection._tree_drawing inspection._tree "
         "inspection._style inspection._laws inspection._subject "
         "inspection._probe inspection._gate_regions inspection._gate_profile "
-        "inspection._usage inspection._responsibilities inspection._traces "
-        "inspection._band inspection._calibration inspection._coverage "
+        "inspection._usage inspection._responsibilities inspection._timeline "
+        "inspection._regimes inspection._traces "
+        "inspection._regimes inspection._band inspection._calibration "
+        "inspection._coverage "
         "inspection._dendrogram inspection._task_experts inspection",
         "model_selection._dendrogram model_selection._criteria "
         "model_selection._request model_selection._bound model_selection._sweep "

@@ -22,7 +22,7 @@ MODULES = ["skmoe"] + [
 ]
 
 
-HEAVY = ("torch", "matplotlib", "pandas", "polars")
+HEAVY = ("torch", "matplotlib", "pandas", "polars", "hmmlearn")
 
 
 def run(code):

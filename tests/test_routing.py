@@ -96,7 +96,7 @@ def test_metadata_reach_experts_made_later(rows, monkeypatch):
         asked.extend(options.fresh(3).experts)
         return fit_node(*args)
 
-    monkeypatch.setattr("skmoe._base.fit_node", fit_and_ask)
+    monkeypatch.setattr("skmoe._em_shell.fit_node", fit_and_ask)
     model = MixtureOfExpertsRegressor(curious(), **(QUICK | {"n_experts": 3}))
     model.fit(X, y, batch=batch, mode="fast")
     assert [name for name, _ in asked] == ["expert0", "expert1", "expert2"]

@@ -13,6 +13,7 @@ from skmoe._blocks import Design
 from skmoe._protocols import has_fixed_law
 from skmoe._tree import Tree
 from skmoe._xp import is_foreign, zeros
+from skmoe.em._chain_node import ChainNode, ChainProblem
 from skmoe.em._fused import FusedNode
 from skmoe.em._gradient import GradientProblem
 from skmoe.em._node import Node, hard_assignment, posterior, take_columns
@@ -185,6 +186,8 @@ def build_problem(
     problem : FusedNode or NodeProblem
         The fused node where gate and experts are native and alike.
     """
+    if isinstance(node, ChainNode):
+        return ChainProblem(node, X, y, weight, node.units, n_classes)
     if node.units is not None:
         return UnitProblem(node, X, y, weight, node.units, n_classes=n_classes)
     if not is_native(node, X):
@@ -291,6 +294,8 @@ def settle(problem: FusedNode | NodeProblem, node: Node, state: Any) -> None:
 
 def responsibilities(node: Node, X: Any, y: Array, weight: Array) -> Array:
     """Return what each expert of a fitted node is answerable for, (n_experts, n)."""
+    if isinstance(node, ChainNode):
+        return node.passage(X, y, node.units).smoothed
     if node.units is not None:
         bound = UnitProblem(node, X, y, weight, node.units, prepare=False)
         return bound.responsibilities()

@@ -1,11 +1,14 @@
 """A whole fit of a node: bind, start, race, finish, improve, tend."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.base import clone
 
 from skmoe._xp import is_foreign, taken, to_numpy
 from skmoe.em._build import (
@@ -13,8 +16,10 @@ from skmoe.em._build import (
     differ,
     is_native,
     plain_node,
+    responsibilities,
     settle,
 )
+from skmoe.em._chain_node import ChainNode
 from skmoe.em._checkpoint import Progress
 from skmoe.em._fused import FusedNode
 from skmoe.em._gradient import check_neural, polish_by_gradient
@@ -22,6 +27,7 @@ from skmoe.em._node import Node, take_columns
 from skmoe.em._node_problem import NodeProblem
 from skmoe.em._ridge import choose_ridges, copy_ridges
 from skmoe.em._search import (
+    WARM_GATE_STEPS,
     Run,
     SearchReport,
     begin,
@@ -35,6 +41,8 @@ from skmoe.em._start_data import start_data, with_fixed
 from skmoe.em._starts import Start, StartData, hardened, n_random_starts
 from skmoe.em._tend import tend
 from skmoe.em._tree_starts import starts_of
+from skmoe.experts._linear import LinearExpert
+from skmoe.experts._logistic import LogisticExpert
 from skmoe.gates._tree import GateTree, single_gate
 
 __all__ = ["FitOptions", "fit_node"]
@@ -183,6 +191,71 @@ def _coarse_start(
     return Start(start.name, resp, gate_parameters=whole.gate.parameters)
 
 
+def _scout(
+    node: Node, problem: FusedNode | NodeProblem, X: Any, n_classes: int | None
+) -> Node | None:
+    """Return the chain with linear experts, where those of the node are refitted.
+
+    Estimators that are fitted anew in each pass are not given many starts, and what
+    groups rows as if they were independent finds few regimes: linear experts do.
+    """
+    loose = not isinstance(node, ChainNode) or problem.parameters is not None
+    if loose or not node.clones or len(node.experts) == 1:
+        return None
+    if sparse.issparse(X) or np.isnan(X).any():
+        return None
+    kind = LinearExpert if n_classes is None else LogisticExpert
+    scout = ChainNode(
+        clone(node.gate),
+        [(name, kind()) for name, _ in node.experts],
+        node.columns,
+        node.gate_columns,
+        clones=True,
+    )
+    scout.units = node.units
+    return scout
+
+
+def _scouted_start(
+    scout: Node,
+    X: Any,
+    y: Array,
+    weight: Array,
+    n_classes: int | None,
+    options: FitOptions,
+) -> Start:
+    """Return the responsibilities of a chain of linear experts as a start."""
+    options = replace(options, on_pass=lambda *_: None, named=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of experts that lost their rows
+        fit_node(scout, X, y, weight, n_classes, options)
+    return Start("linear", responsibilities(scout, X, y, weight), WARM_GATE_STEPS)
+
+
+def _single_start(
+    node: Node,
+    problem: FusedNode | NodeProblem,
+    X: Any,
+    y: Array,
+    weight: Array,
+    n_classes: int | None,
+    options: FitOptions,
+) -> list[Start] | None:
+    """Return the one start of a fit that does not race some; None of others."""
+    rows = (X, y, weight, n_classes)
+    coarse = _coarse_node(node, problem, X) if options.n_init == 1 else None
+    if coarse is not None:
+        return [_coarse_start(coarse, *rows, options)]
+    scout = _scout(node, problem, X, n_classes) if _searches(options) else None
+    if scout is not None:
+        return [_scouted_start(scout, *rows, options)]
+    if len(node.experts) == 1 or _tell_apart(node, options):
+        shape = (len(node.experts), weight.shape[0])
+        resp = np.broadcast_to(1.0 / len(node.experts), shape)
+        return [Start("together", resp)]
+    return None
+
+
 def _search_and_climb(
     node: Node,
     X: Any,
@@ -196,14 +269,7 @@ def _search_and_climb(
     problem = build_problem(node, X, y, weight, n_classes)
     data = None
     small: FusedNode | NodeProblem = problem
-    starts = given
-    coarse = _coarse_node(node, problem, X) if options.n_init == 1 else None
-    if starts is None and coarse is not None:
-        starts = [_coarse_start(coarse, X, y, weight, n_classes, options)]
-    if starts is None and (len(node.experts) == 1 or _tell_apart(node, options)):
-        shape = (len(node.experts), weight.shape[0])
-        resp = np.broadcast_to(1.0 / len(node.experts), shape)
-        starts = [Start("together", resp)]
+    starts = given or _single_start(node, problem, X, y, weight, n_classes, options)
     if starts is None:
         rows, small = _race_rows(problem, weight, options.rng)
         some = to_numpy(small.weight)

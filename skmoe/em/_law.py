@@ -22,7 +22,7 @@ from skmoe.exceptions import SmallerBlocksWarning
 from skmoe.experts._expanded import ExpandedExpert
 from skmoe.gates._tree import GateTree, log_normalised
 
-__all__ = ["keep_top", "law", "law_at", "point", "top_means"]
+__all__ = ["keep_top", "law", "law_at", "law_given", "point", "top_means"]
 
 Array = NDArray[np.float64]
 
@@ -55,7 +55,20 @@ def keep_top(log_gate: Array, top_k: int | None) -> Array:
 def law(node: Node, X: Any, top_k: int | None = None) -> MixtureDistribution:
     """Return the law of each row; experts outside its top k are not evaluated."""
     log_gate = _as_array(node.gate.log_proba(take_columns(X, node.gate_columns)))
-    log_gate = keep_top(log_gate, top_k)
+    return law_given(node, X, keep_top(log_gate, top_k), _winner(node, X, top_k))
+
+
+def law_given(
+    node: Node, X: Any, log_gate: Array, winner: Any = None
+) -> MixtureDistribution:
+    """Return the law of each row, where the law of its expert is known.
+
+    Parameters
+    ----------
+    log_gate : array of shape (n_samples, n_experts)
+    winner : array of int of shape (n_samples,), default=None
+        The expert whose mean is ``top1``; None for the most probable one.
+    """
     views = Views(node, X)
     params = [
         _params(expert, views.of(k), log_gate[:, k] > -np.inf)
@@ -67,7 +80,7 @@ def law(node: Node, X: Any, top_k: int | None = None) -> MixtureDistribution:
         params,
         [expert.dispersion for expert in experts],
         [expert.likelihood for expert in experts],
-        winner=_winner(node, X, top_k),
+        winner=winner,
     )
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
 
@@ -295,6 +296,9 @@ class Node:
         if together is not None:
             names, experts = map(list, zip(*self.experts, strict=True))
             together.m_step_together(names, experts, self.view(X, 0), y, weights)
+        elif effective_n_jobs(self.n_jobs) == 1:
+            for k, (name, expert) in enumerate(self.experts):
+                _expert_m_step(name, expert, self.view(X, k), y, weights[k, ...])
         else:
             # Threads: the parts keep what they learn, and most fits release the GIL.
             Parallel(n_jobs=self.n_jobs, prefer="threads")(

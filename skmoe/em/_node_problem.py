@@ -29,6 +29,8 @@ class NodeProblem:
     """
 
     has_gradient = False
+    # Whether tied dispersions stand in the vector of parameters, once for each expert.
+    extrapolates_ties = False
 
     def __init__(self, node: Node, X: Any, y: Array, weight: Array) -> None:
         self.node, self.X, self.y, self.weight = node, X, y, weight
@@ -117,7 +119,7 @@ class NodeProblem:
         parts = self._parts
         if not all(is_parametric(part) for part in parts):
             return None
-        if self.node.shared_dispersion:
+        if self.node.shared_dispersion and not self.extrapolates_ties:
             return None
         return np.concatenate([np.ravel(part.parameters) for part in parts])
 

@@ -7,6 +7,7 @@ that is not clearly worse than the best is taken.
 """
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,13 @@ from skmoe.em._build import (
     innermost_expert,
     write_back,
 )
+from skmoe.em._chain_node import ChainNode
+from skmoe.em._chain_scan import log_sum
 from skmoe.em._loop import climb
 from skmoe.em._monitor import Monitor
 from skmoe.em._node import Node
 from skmoe.em._start_data import start_data
+from skmoe.em._starts import Start
 from skmoe.em._tree_starts import starts_of
 from skmoe.gates._tree import softmax_gates
 
@@ -66,9 +70,13 @@ def choose_ridges(
         return
     choice = GRID[1]
     if len(node.experts) > 1 and len(open_ones) == len(node.experts):
-        group = None
-        if node.units is not None:
-            labelled, group = node.units.labelled, node.units.group
+        group, units = None, node.units
+        if isinstance(node, ChainNode):
+            if weight.shape[0] > MAX_ROWS:  # the first ones: they follow each other
+                X, y, weight = X[:MAX_ROWS], y[:MAX_ROWS], weight[:MAX_ROWS]
+                node.units = units.take(np.arange(MAX_ROWS))
+        elif units is not None:
+            labelled, group = units.labelled, units.group
             if labelled is not None:
                 X, y, weight = X[labelled], y[labelled], weight[labelled]
                 group = None if group is None else group[labelled]
@@ -80,6 +88,7 @@ def choose_ridges(
         # The rows of a group stay together: on both sides they would tell.
         folds = content_folds(X, y) if group is None else group % N_FOLDS
         choice = _best_of_grid(node, X, y, weight, n_classes, free_gate, folds)
+        node.units = units
     _set(node, choice, free_gate)
 
 
@@ -127,26 +136,83 @@ def _best_of_grid(
 ) -> tuple[float, float]:
     """Return the strongest ridges within a standard error of the best."""
     score = np.full((len(GRID), weight.size), np.nan)
+    trial_of = _ChainTrial if isinstance(node, ChainNode) else _Trial
     for fold in range(N_FOLDS):
         test = folds == fold
         if not test.any() or test.all():
             continue
-        train = ~test
+        rows = trial_of(X, y, weight, n_classes, test)
         start = None
         for i, choice in enumerate(GRID):
             trial = _copy(node)
             _set(trial, choice, free_gate)
-            rows = (X[train], y[train], weight[train])
-            if start is None:
-                data = start_data(trial, *rows, n_classes)
-                start = next(starts_of("kmeans", 1, data, None))
-            problem = build_problem(trial, *rows, n_classes)
+            rows.bind(trial)
+            start = start or rows.start(trial)
+            problem = rows.problem(trial)
             problem.start(start.resp, start.gate_steps)
             monitor = Monitor(1e-6, problem.total_weight, exact=problem.exact_m_step)
             climb(problem, monitor, MAX_PASSES)
             write_back(problem, trial)
-            score[i, test] = trial.log_prob(X[test], y[test])
+            score[i, test] = rows.score(trial, problem)
     return GRID[strongest(score, weight)]
+
+
+class _Trial:
+    """Rows split in two: one part to fit to, the other to score."""
+
+    def __init__(
+        self,
+        X: Any,
+        y: Array,
+        weight: Array,
+        n_classes: int | None,
+        test: NDArray[np.bool_],
+    ) -> None:
+        self.all, self.test, self.n_classes = (X, y, weight), test, n_classes
+        self.train = (X[~test], y[~test], weight[~test])
+
+    def bind(self, trial: Node) -> None:
+        """Tell a fresh node what it must know of the rows."""
+
+    def start(self, trial: Node) -> Start:
+        """Return the start that all trials of this split share."""
+        data = start_data(trial, *self.train, self.n_classes)
+        return next(iter(starts_of("kmeans", 1, data, None)))
+
+    def problem(self, trial: Node) -> Any:
+        """Return the problem of a node on the rows to fit to."""
+        return build_problem(trial, *self.train, self.n_classes)
+
+    def score(self, trial: Node, problem: Any) -> Array:
+        """Return the log density of each row to score."""
+        X, y, _ = self.all
+        return trial.log_prob(X[self.test], y[self.test])
+
+
+class _ChainTrial(_Trial):
+    """The same for rows in time: the responses to score are taken for missing."""
+
+    def __init__(self, *split: Any) -> None:
+        super().__init__(*split)
+        self.train = self.all
+
+    def bind(self, trial: Node) -> None:
+        """Tell a fresh node which rows follow each other."""
+        seen = ~self.test
+        if trial.units.labelled is not None:
+            seen &= trial.units.labelled
+        trial.units = replace(trial.units, labelled=seen)
+
+    def score(self, trial: Node, problem: Any) -> Array:
+        """Return the log density of each response given all that are not scored."""
+        chain: Any = trial
+        X, y, _ = self.all
+        problem.e_step()
+        every = replace(trial.units, labelled=None, state=None)
+        density = chain.log_densities(X, y, every)
+        with np.errstate(divide="ignore"):
+            joint = np.log(problem.found.smoothed) + density
+        return log_sum(joint[:, self.test], axis=0)
 
 
 def strongest(score: Array, weight: Array, n_errors: float = 1.0) -> int:
@@ -169,7 +235,7 @@ def strongest(score: Array, weight: Array, n_errors: float = 1.0) -> int:
 
 def _copy(node: Node) -> Node:
     """Return a node of unfitted clones of the same parts."""
-    return Node(
+    copied = type(node)(
         clone(node.gate),
         [(name, clone(expert)) for name, expert in node.experts],
         node.columns,
@@ -177,6 +243,9 @@ def _copy(node: Node) -> Node:
         shared_dispersion=node.shared_dispersion,
         clones=node.clones,
     )
+    if isinstance(node, ChainNode):
+        copied.units = node.units
+    return copied
 
 
 def content_folds(X: Any, y: Array, n_folds: int = N_FOLDS) -> NDArray[np.intp]:

@@ -10,6 +10,7 @@ from scipy import sparse
 from skmoe._blocks import Design
 from skmoe._tree import Tree
 from skmoe.em._build import free_experts, gate_columns, informed_expert
+from skmoe.em._chain_node import ChainNode
 from skmoe.em._node import Node, take_columns
 from skmoe.em._node_problem import NodeProblem
 from skmoe.em._starts import Start, StartData
@@ -25,6 +26,9 @@ Array = NDArray[np.float64]
 # Wider designs are not copied into starts: clustering works on projections.
 MAX_START_COLUMNS = 50
 GAUSSIAN_START_PASSES = 8
+# Of few rows a pass through a chain costs several times as much as one through rows
+# that do not follow each other; of many it does not, and has more ways to go wrong.
+CHAIN_EFFORT, CHAIN_BUDGET = 0.4, 400_000.0
 # What an expert of a fixed law starts with of each row.
 FIXED_SHARE = 0.05
 
@@ -56,6 +60,8 @@ def start_data(
         tree=_tree_of(gate, free) if isinstance(gate, GateTree) else None,
         effort=getattr(first, "start_effort", 1.0),
     )
+    if isinstance(node, ChainNode):
+        data = replace(data, effort=CHAIN_EFFORT * data.effort, budget=CHAIN_BUDGET)
     if n_classes is None and not data.constant_gate:
         data.gaussian = lambda resp: _gaussian_resp(data, resp)
     return data

@@ -87,8 +87,8 @@ class StartData:
         The shape of the gates, where they are more than one.
     free : list of int or None
         The experts that starts are for, where others have a fixed law.
-    effort : float
-        How many times as many random starts and swaps as for Gaussian experts.
+    effort, budget : float
+        How much is tried; see `n_random_starts`.
     """
 
     gate_X: Array
@@ -102,6 +102,7 @@ class StartData:
     tree: Tree | None = None
     free: list[int] | None = None
     effort: float = 1.0
+    budget: float = 160_000.0
     # Responsibilities of a few passes of EM with Gaussian gates, from labels.
     gaussian: Callable[[Array], Array] | None = None
 
@@ -390,11 +391,10 @@ def n_random_starts(data: StartData) -> tuple[int, int]:
     """
     rows = float(data.weight.sum())  # not their number: weights are repetitions
     cost = rows * data.n_experts * (data.expert_X.shape[1] + 1)
-    affordable = 160_000 / max(cost, 1e-300)
+    affordable = data.budget / max(cost, 1e-300)
     if data.indicators is not None:
         # A pass of logistic experts costs several times as much, and their
         # likelihood, which is bounded, has fewer maxima to lose one's way in.
         affordable = min(affordable / data.indicators.shape[1], 20.0)
-    n_random = np.clip(affordable, 4, 30) * data.effort
-    n_swaps = np.clip(affordable - 4, 0, 40) * data.effort
-    return int(n_random), int(n_swaps)
+    n_random = int(np.clip(affordable, 4, 30) * data.effort)
+    return n_random, int(np.clip(affordable - 4, 0, 40) * data.effort)

@@ -6,6 +6,7 @@ from skmoe.experts._expanded import ExpandedExpert
 from skmoe.experts._glm import GammaExpert, NegativeBinomialExpert, PoissonExpert
 from skmoe.experts._gp import GaussianProcessExpert
 from skmoe.experts._heteroscedastic import HeteroscedasticExpert
+from skmoe.experts._hmm import HMMExpert
 from skmoe.experts._linear import LinearExpert
 from skmoe.experts._logistic import LogisticExpert
 from skmoe.experts._noise import PointMassExpert, UniformExpert
@@ -18,6 +19,7 @@ __all__ = [
     "ExpandedExpert",
     "GammaExpert",
     "GaussianProcessExpert",
+    "HMMExpert",
     "HeteroscedasticExpert",
     "LinearExpert",
     "LogisticExpert",

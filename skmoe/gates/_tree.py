@@ -11,6 +11,7 @@ from skmoe._xp import is_foreign, like, namespace, take_columns, total, zeros
 from skmoe.gates._constant import ConstantGate
 from skmoe.gates._descent import descend_gathered, descend_stacked
 from skmoe.gates._expanded import copied_gate
+from skmoe.gates._markov import MarkovGate
 from skmoe.gates._softmax import SoftmaxGate
 from skmoe.gates._tree_kernel import TreeKernel
 
@@ -355,8 +356,11 @@ def is_generative(gate):
 def single_gate(gate):
     """Return the only gate of a tree of one node; any other gate itself.
 
-    A tree that is a leaf has nothing to choose: a constant gate stands for it.
+    A tree that is a leaf has nothing to choose: a constant gate stands for it. Of the
+    gates of a chain, which are alike, the first one that knows the row before does.
     """
+    if isinstance(gate, MarkovGate):
+        return gate.transitions[0]
     if not isinstance(gate, GateTree) or len(gate.gates) > 1:
         return gate
     return gate.gates[0] if gate.gates else ConstantGate()
@@ -364,5 +368,5 @@ def single_gate(gate):
 
 def softmax_gates(gate):
     """Return the softmax gates that a gate consists of, none if others are there."""
-    gates = gate.gates if isinstance(gate, GateTree) else [gate]
+    gates = gate.gates if isinstance(gate, GateTree | MarkovGate) else [gate]
     return gates if all(isinstance(g, SoftmaxGate) for g in gates) else []

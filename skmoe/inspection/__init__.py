@@ -6,6 +6,7 @@ from skmoe.inspection._coverage import CoverageDisplay
 from skmoe.inspection._dendrogram import DendrogramDisplay
 from skmoe.inspection._gate_profile import GateProfileDisplay
 from skmoe.inspection._gate_regions import GateRegionDisplay
+from skmoe.inspection._regimes import RegimeDisplay
 from skmoe.inspection._responsibilities import ResponsibilityDisplay
 from skmoe.inspection._task_experts import TaskAffinityDisplay, TaskExpertsDisplay
 from skmoe.inspection._traces import ObjectiveTraceDisplay
@@ -31,6 +32,7 @@ __all__ = [
     "MixtureExplanation",
     "ObjectiveTraceDisplay",
     "PredictiveBandDisplay",
+    "RegimeDisplay",
     "ResponsibilityDisplay",
     "TaskAffinityDisplay",
     "TaskExpertsDisplay",

@@ -9,6 +9,7 @@ from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold, check_cv
 from skmoe._sklearn import safe_indexing
 from skmoe._tree_arguments import holds_mixture
 from skmoe._xp import to_numpy
+from skmoe.sequence._base import BaseMarkovMixture
 
 __all__ = ["GivenRows", "check_estimator", "check_sizes", "make_folds"]
 
@@ -97,6 +98,12 @@ def check_estimator(estimator):
         elif hasattr(estimator, "steps"):
             advice = "Put the search in the Pipeline, as its last step."
         raise TypeError(f"{name} has no parameter n_experts to choose. {advice}")
+    if isinstance(estimator, BaseMarkovMixture):
+        raise TypeError(
+            f"{name}: rows in time are not exchangeable, and sizes do not begin from "
+            "each other's. Use GridSearchCV over n_experts, with cv=TimeSeriesSplit() "
+            "and scoring=skmoe.sequence.one_step_log_score."
+        )
     experts = estimator.experts
     if isinstance(experts, (list, tuple)):
         raise ValueError(

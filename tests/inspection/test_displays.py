@@ -162,6 +162,7 @@ def test_all_displays_are_asked_here_but_those_with_tests_of_their_own(flat, pla
     public = {name for name in inspection.__all__ if name.endswith("Display")}
     assert public - asked == {
         "DendrogramDisplay",
+        "RegimeDisplay",
         "TaskAffinityDisplay",
         "TaskExpertsDisplay",
         "TreeDisplay",
