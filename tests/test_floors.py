@@ -56,7 +56,7 @@ FLOORS = {
     2: [
         "gates._constant gates._missing gates._covariance gates._softmax_kernel "
         "gates._softmax gates._gaussian gates._classifier gates._expanded "
-        "gates._tree_kernel gates._descent gates._markov gates._tree "
+        "gates._tree_kernel gates._descent gates._several gates._markov gates._tree "
         "gates._derivatives "
         "gates._torch gates",
         "experts._rows experts._weights experts._calibration experts._heads "

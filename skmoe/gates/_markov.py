@@ -1,17 +1,16 @@
 """Gates of a chain: one for the first row, one for each expert of the row before."""
 
 import numpy as np
-from sklearn.base import BaseEstimator
 
-from skmoe._protocols import is_parametric
 from skmoe._xp import take_columns
 from skmoe.gates._constant import ConstantGate
 from skmoe.gates._expanded import copied_gate
+from skmoe.gates._several import SeveralGates
 
 __all__ = ["MarkovGate"]
 
 
-class MarkovGate(BaseEstimator):
+class MarkovGate(SeveralGates):
     """The law of a row's expert, given the row's inputs and the expert before.
 
     ``a_ij(x_t)``, how probable expert j is in a row when expert i had the row before,
@@ -58,45 +57,6 @@ class MarkovGate(BaseEstimator):
     def exact_m_step(self):
         """Whether no gate's M-step can lower the objective."""
         return all(gate.exact_m_step for gate in self.gates)
-
-    @property
-    def parametric(self):
-        """Whether the state is one free vector."""
-        return all(is_parametric(gate) for gate in self.gates)
-
-    @property
-    def smooth(self):
-        """Whether no gate's objective has kinks, as that of a lasso has."""
-        return all(getattr(gate, "smooth", True) for gate in self.gates)
-
-    @property
-    def n_parameters(self):
-        """Free parameters of all gates."""
-        return sum(gate.n_parameters for gate in self.gates)
-
-    @property
-    def penalty(self):
-        """Log prior density of all gates."""
-        return float(sum(gate.penalty for gate in self.gates))
-
-    @property
-    def parameters(self):
-        """The gates' parameters as one vector."""
-        return np.concatenate([np.ravel(gate.parameters) for gate in self.gates])
-
-    @parameters.setter
-    def parameters(self, value):
-        start = 0
-        for gate in self.gates:
-            size = np.size(gate.parameters)
-            gate.parameters = value[start : start + size]
-            start += size
-
-    def finish(self):
-        """Let the gates forget the training rows, at the end of a fit."""
-        for gate in self.gates:
-            if hasattr(gate, "finish"):
-                gate.finish()
 
     def _view(self, X, part):
         return X if self.columns is None else take_columns(X, self.columns[part])

@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator
 
-from skmoe._protocols import is_parametric
 from skmoe._xp import is_foreign, like, namespace, take_columns, total, zeros
 from skmoe.gates._constant import ConstantGate
 from skmoe.gates._descent import descend_gathered, descend_stacked
 from skmoe.gates._expanded import copied_gate
 from skmoe.gates._markov import MarkovGate
+from skmoe.gates._several import SeveralGates
 from skmoe.gates._softmax import SoftmaxGate
 from skmoe.gates._tree_kernel import TreeKernel
 
@@ -28,7 +27,7 @@ MAX_BATCH_COLUMNS = 300
 MAX_BATCH_GRAMS = 4e7
 
 
-class GateTree(BaseEstimator):
+class GateTree(SeveralGates):
     """Gates at the inner nodes of a tree, together one gate over its leaves.
 
     The probability of a leaf is the product of the gates along its path. In an
@@ -70,46 +69,6 @@ class GateTree(BaseEstimator):
         below = any(is_generative(gate) for gate in self.gates[1:])
         every = all(gate.exact_m_step for gate in self.gates)
         return self.path_tol == 0.0 and every and not below
-
-    @property
-    def parametric(self):
-        """Whether the state is one free vector."""
-        return all(is_parametric(gate) for gate in self.gates)
-
-    @property
-    def smooth(self):
-        """Whether no gate's objective has kinks, as that of a lasso has."""
-        return all(getattr(gate, "smooth", True) for gate in self.gates)
-
-    @property
-    def n_parameters(self):
-        """Free parameters of all gates."""
-        return sum(gate.n_parameters for gate in self.gates)
-
-    @property
-    def penalty(self):
-        """Log prior density of all gates."""
-        return sum(gate.penalty for gate in self.gates)
-
-    @property
-    def parameters(self):
-        """The gates' parameters as one vector."""
-        own = [np.ravel(gate.parameters) for gate in self.gates]
-        return np.concatenate([np.zeros(0), *own])
-
-    @parameters.setter
-    def parameters(self, value):
-        start = 0
-        for gate in self.gates:
-            size = np.size(gate.parameters)
-            gate.parameters = value[start : start + size]
-            start += size
-
-    def finish(self):
-        """Let the gates forget the training rows, at the end of a fit."""
-        for gate in self.gates:
-            if hasattr(gate, "finish"):
-                gate.finish()
 
     def view(self, X, i):
         """Return the columns that gate i sees."""
