@@ -112,9 +112,7 @@ def lags(_, so_far):
 
 
 steps = int(new.sum())
-forecast = model.forecast(
-    np.zeros((steps, N_LAGS)), feedback=lags, n_paths=2000, random_state=0
-)
+forecast = model.forecast(n_steps=steps, feedback=lags, n_paths=2000, random_state=0)
 
 fig, (ax, below) = plt.subplots(
     2, 1, figsize=(8, 5), sharex=True, height_ratios=[3, 1], layout="constrained"
@@ -129,8 +127,8 @@ for level, shade in ((0.9, 0.2), (0.5, 0.4)):
 for path in np.maximum(forecast.paths[:3], 0.0) ** 2:
     ax.plot(years[new], path, color="#D55E00", lw=0.7)
 ax.plot([], [], color="#D55E00", lw=0.7, label="three paths")
-ax.axvline(1980.5, color="0.5", lw=0.8, ls="--")
-ax.set(ylabel="sunspots")
+ax.axvline(1980.5, ymax=0.86, color="0.5", lw=0.8, ls="--")
+ax.set(ylabel="sunspots", ylim=(-5, 235))
 ax.legend(loc="upper left", ncols=4, frameon=False)
 below.plot(years[new], forecast.state_proba[:, rise], color="#0072B2")
 below.set(ylim=(0, 1), ylabel="P(rise)", xlabel="year")

@@ -55,7 +55,7 @@ def errors(predicted):
 
 N_STARTS = 30
 FLAT = {"n_experts": 3, "ridge": 1.0, "gate": 0.03, "lags": 2}
-MARKOV = {"n_experts": 2, "ridge": 2.0, "gate": 0.3, "lags": 2}
+MARKOV = {"n_experts": 2, "ridge": 2.0, "gate": 0.3, "lags": 3}
 root_X, root_y = np.sqrt(X), np.sqrt(y)
 
 

@@ -25,6 +25,7 @@ from sklearn.model_selection import (
 
 from skmoe import MixtureOfExpertsRegressor
 from skmoe.experts import LinearExpert
+from skmoe.gates import ConstantGate
 from skmoe.metrics import get_scorer
 from skmoe.sequence import MarkovMixtureOfExpertsRegressor, one_step_log_score
 
@@ -46,7 +47,9 @@ X = np.column_stack([x, np.arange(n_rows) / 100.0])  # the input, the time
 # - ``flat``: a mixture whose gate sees the input, and no time at all;
 # - ``Markov``: a gate that sees the expert of the row before.
 #
-# All have linear experts on the input.
+# All have linear experts on the input. ``ConstantGate(alpha=1)`` counts one move of
+# each kind in addition to those that were seen: a move that the training rows happen to
+# lack is still possible, and later rows may hold one.
 
 
 def mixture(n_experts, gate_features):
@@ -59,7 +62,7 @@ def mixture(n_experts, gate_features):
 def markov(n_experts):
     return MarkovMixtureOfExpertsRegressor(
         n_experts=n_experts,
-        gate_features=[],
+        gate=ConstantGate(alpha=1),
         expert_features=[0],
         continues=True,  # rows to be scored go on from the end of the fit
         n_init=2,

@@ -200,7 +200,8 @@ class FittedMixture:
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         sample_weight : array-like of shape (n_samples,), default=None
         **beside : arrays of shape (n_samples,)
-            ``groups``, ``offset`` and ``trials``, as in ``fit``.
+            ``groups``, ``offset`` and ``trials``, as in ``fit``; of a
+            Markov mixture ``lengths``, ``groups``, ``times`` and ``previous``.
 
         Returns
         -------
@@ -219,7 +220,8 @@ class FittedMixture:
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         sample_weight : array-like of shape (n_samples,), default=None
         **beside : arrays of shape (n_samples,)
-            ``groups``, ``offset`` and ``trials``, as in ``fit``.
+            ``groups``, ``offset`` and ``trials``, as in ``fit``; of a
+            Markov mixture ``lengths``, ``groups``, ``times`` and ``previous``.
 
         Returns
         -------
@@ -239,7 +241,8 @@ class FittedMixture:
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         sample_weight : array-like of shape (n_samples,), default=None
         **beside : arrays of shape (n_samples,)
-            ``groups``, ``offset`` and ``trials``, as in ``fit``.
+            ``groups``, ``offset`` and ``trials``, as in ``fit``; of a
+            Markov mixture ``lengths``, ``groups``, ``times`` and ``previous``.
 
         Returns
         -------
@@ -257,7 +260,8 @@ class FittedMixture:
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         sample_weight : array-like of shape (n_samples,), default=None
         **beside : arrays of shape (n_samples,)
-            ``groups``, ``offset`` and ``trials``, as in ``fit``.
+            ``groups``, ``offset`` and ``trials``, as in ``fit``; of a
+            Markov mixture ``lengths``, ``groups``, ``times`` and ``previous``.
 
         Returns
         -------

@@ -126,7 +126,9 @@ def is_ragged(X):
     if hasattr(X, "iloc") or not hasattr(X, "__len__"):
         return False
     if isinstance(X, np.ndarray):
-        return X.ndim == 3 or (X.dtype == object and X.ndim == 1 and _holds_arrays(X))
+        # Some rows of such an array are one again, though they may be of one length.
+        each = X.dtype == object and X.ndim == 1 and X.size > 0
+        return X.ndim == 3 or (each and all(np.ndim(one) in (1, 2) for one in X))
     return isinstance(X, list | tuple) and (len(X) == 0 or _holds_arrays(X))
 
 

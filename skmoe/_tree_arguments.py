@@ -19,6 +19,7 @@ from skmoe._arguments import (
 )
 from skmoe._composition import NamedExperts
 from skmoe._tree import Tree
+from skmoe.experts._adapted import check_no_memory
 from skmoe.experts._known import ARGUMENTS
 
 __all__ = [
@@ -227,7 +228,8 @@ def _opened(entry, view, number, classification):
 
 
 def _check_nested(name, mixture):
-    """Raise a ValueError for settings of a nested mixture that would be lost."""
+    """Raise an error for what a nested mixture has and would lose."""
+    check_no_memory(mixture)
     lost = [
         setting
         for setting, default in (("shared_dispersion", False), ("balance", None))

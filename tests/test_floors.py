@@ -76,10 +76,11 @@ FLOORS = {
         "experts._adapter experts._torch_head experts._torch experts",
     ],
     3: [
-        "em._segments em._starts em._tree_split em._tree_starts em._monitor "
+        "em._segments em._chains em._starts em._swaps em._chain_starts "
+        "em._tree_split em._tree_starts em._monitor "
         "em._accelerate em._densities em._node em._node_problem em._balance "
         "em._units em._information em._sums em._device_step em._fused em._paths "
-        "em._loop em._search em._gradient em._chain_scan em._chains "
+        "em._loop em._search em._gradient em._chain_scan "
         "em._forward_backward em._chain_node em._build em._checkpoint "
         "em._fingerprint em._start_data em._law em._ridge em._stack em._tend "
         "em._fit em._grow em._merge em._neighbours em",

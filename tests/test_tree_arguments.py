@@ -21,6 +21,7 @@ from skmoe._tree_arguments import holds_mixture, named_leaves
 from skmoe.exceptions import CollapsedExpertWarning, ExpertError
 from skmoe.experts import LinearExpert, LogisticExpert
 from skmoe.gates import ConstantGate, GaussianGate, SoftmaxGate
+from skmoe.sequence import MarkovMixtureOfExpertsRegressor as Markov
 
 pd = pytest.importorskip("pandas")
 
@@ -405,6 +406,7 @@ def test_bad_arguments(rows, case):
         ({"gate": Ridge()}, "gate must be None, a gate .* got Ridge"),
         ({"gate": SoftmaxGate}, "gate must be an instance, got the class SoftmaxGate"),
         ({"experts": [Flat(gate="soft"), line()]}, "gate must be None, .* got 'soft'"),
+        ({"experts": [line(), Markov()]}, "MarkovMixture.* cannot be an expert"),
     ],
 )
 def test_parts_of_the_wrong_kind(rows, params, match):

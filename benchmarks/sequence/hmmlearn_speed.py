@@ -61,6 +61,7 @@ def ours(resp, **changes):
         "experts": LinearExpert(alpha=0, variance_prior=None),
         "n_experts": resp.shape[1],
         "gate": ConstantGate(),
+        "initial_gate": ConstantGate(),
         "expert_features": [],
         "init": resp,
         "tol": TOTAL_GAIN / len(resp),

@@ -15,11 +15,11 @@ ridges, how many lags the gate sees (`LAGS`), and whether all numbers are replac
 their square root ("root" in the table), which makes the noise of high and low years
 alike; the mean of the law on that scale is turned back exactly, E(r)^2 + Var(r). A
 block is missing from a Markov mixture as years without a response. The test years take
-no part in it. The grids were narrowed in the same way. In the order of events: test errors
-of some flat fits were seen first; that 1921-55 was missed led to the rows of Markov
-mixtures and of means over kinds, whose settings and choice are those of the blocks. A
-Markov mixture predicts a year
-given the years before it, test years included, as the lags do.
+no part in it. The grids were narrowed in the same way. In the order of events: test
+errors of some flat fits were seen first; that 1921-55 was missed led to the rows of
+Markov mixtures and of means over kinds, whose settings and choice are those of the
+blocks. A Markov mixture predicts a year given the years before it, test years included,
+as the lags do.
 
 Each kind is printed twice at its chosen settings: one fit at the default starts, and
 the mean of the predictions of `--starts` fits, each from one random start (bags of a

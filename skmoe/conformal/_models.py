@@ -24,10 +24,18 @@ def check_mixture(model):
     Raises
     ------
     TypeError
-        If it is not.
+        If it is not, or takes rows as they follow each other: they are not
+        exchangeable.
     """
-    if not (is_regressor(model) and hasattr(_innermost(model), "predict_distribution")):
-        raise TypeError(NO_LAW.format(type(_innermost(model)).__name__))
+    last = _innermost(model)
+    if not (is_regressor(model) and hasattr(last, "predict_distribution")):
+        raise TypeError(NO_LAW.format(type(last).__name__))
+    if getattr(last, "_in_time", False) and last.order:
+        raise TypeError(
+            f"{type(last).__name__} takes rows as they follow each other, and "
+            "conformal sets need exchangeable rows. Use its own predict_interval(X, "
+            "y), one step ahead."
+        )
 
 
 def _innermost(model):

@@ -78,7 +78,9 @@ def passage(
     if log_transition.shape[-1] > 1:
         log_transition = chains.in_order(log_transition)
     weight = np.ones(chains.n_rows) if weight is None else chains.in_order(weight)
-    exact = log_transition.min() > LEAST_TRANSITION
+    # A first expert that is ruled out may be the only one that its response is of.
+    ruled_out = bool(np.isneginf(log_initial).any())
+    exact = log_transition.min() > LEAST_TRANSITION and not ruled_out
     ways = _scaled if exact else _logs
     log_prob, filtered, smoothed, pairs = ways(
         log_initial, log_transition, log_density, chains, weight

@@ -73,8 +73,11 @@ def choose_ridges(
         group, units = None, node.units
         if isinstance(node, ChainNode):
             if weight.shape[0] > MAX_ROWS:  # the first ones: they follow each other
-                X, y, weight = X[:MAX_ROWS], y[:MAX_ROWS], weight[:MAX_ROWS]
-                node.units = units.take(np.arange(MAX_ROWS))
+                labelled = units.labelled
+                first = 0 if labelled is None else int(labelled.argmax())
+                rows = np.arange(first, min(first + MAX_ROWS, weight.shape[0]))
+                X, y, weight = X[rows], y[rows], weight[rows]
+                node.units = units.take(rows)
         elif units is not None:
             labelled, group = units.labelled, units.group
             if labelled is not None:
@@ -136,13 +139,18 @@ def _best_of_grid(
 ) -> tuple[float, float]:
     """Return the strongest ridges within a standard error of the best."""
     score = np.full((len(GRID), weight.size), np.nan)
-    trial_of = _ChainTrial if isinstance(node, ChainNode) else _Trial
+    trial_of: type[_Trial] = _Trial
+    seen = np.ones(weight.size, dtype=bool)
+    if isinstance(node, ChainNode):
+        trial_of = _ChainTrial
+        # Rows without a response are passed, and say nothing of a ridge.
+        seen = seen if node.units.labelled is None else node.units.labelled
     for fold in range(N_FOLDS):
-        test = folds == fold
-        if not test.any() or test.all():
+        test = seen & (folds == fold)
+        if not test.any() or not (seen & ~test).any():
             continue
         rows = trial_of(X, y, weight, n_classes, test)
-        start = None
+        start: Start | None = None
         for i, choice in enumerate(GRID):
             trial = _copy(node)
             _set(trial, choice, free_gate)
@@ -202,6 +210,11 @@ class _ChainTrial(_Trial):
         if trial.units.labelled is not None:
             seen &= trial.units.labelled
         trial.units = replace(trial.units, labelled=seen)
+
+    def start(self, trial: Node) -> Start:
+        """Return the start that all trials of this split share."""
+        data = start_data(trial, *self.train, self.n_classes)
+        return next(iter(starts_of("auto", 1, data, None)))
 
     def score(self, trial: Node, problem: Any) -> Array:
         """Return the log density of each response given all that are not scored."""

@@ -13,7 +13,8 @@ from skmoe._xp import to_numpy
 from skmoe.em._loop import climb
 from skmoe.em._monitor import Monitor
 from skmoe.em._node import Assign, posterior
-from skmoe.em._starts import Start, StartData, swaps
+from skmoe.em._starts import Start, StartData
+from skmoe.em._swaps import swaps
 
 __all__ = [
     "WARM_GATE_STEPS",

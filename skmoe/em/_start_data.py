@@ -61,7 +61,12 @@ def start_data(
         effort=getattr(first, "start_effort", 1.0),
     )
     if isinstance(node, ChainNode):
-        data = replace(data, effort=CHAIN_EFFORT * data.effort, budget=CHAIN_BUDGET)
+        data = replace(
+            data,
+            effort=CHAIN_EFFORT * data.effort,
+            budget=CHAIN_BUDGET,
+            chains=node.units,
+        )
     if n_classes is None and not data.constant_gate:
         data.gaussian = lambda resp: _gaussian_resp(data, resp)
     return data

@@ -17,13 +17,16 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skmoe._sklearn import one_openmp_thread
 from skmoe._tree import Tree
+from skmoe.em._chains import Chains
 from skmoe.em._segments import Segmenter
 
 __all__ = [
+    "CONFIDENCE",
     "KINDS",
     "SHARP_GATE_STEPS",
     "Start",
     "StartData",
+    "centre_error",
     "gaussian_start",
     "hardened",
     "kmeans_labels",
@@ -31,7 +34,8 @@ __all__ = [
     "portfolio",
     "segments_start",
     "soften",
-    "swaps",
+    "subset_error",
+    "weighted_draws",
 ]
 
 Array = NDArray[np.float64]
@@ -89,6 +93,8 @@ class StartData:
         The experts that starts are for, where others have a fixed law.
     effort, budget : float
         How much is tried; see `n_random_starts`.
+    chains : Chains or None
+        Which rows follow each other, where some do.
     """
 
     gate_X: Array
@@ -103,6 +109,7 @@ class StartData:
     free: list[int] | None = None
     effort: float = 1.0
     budget: float = 160_000.0
+    chains: Chains | None = None
     # Responsibilities of a few passes of EM with Gaussian gates, from labels.
     gaussian: Callable[[Array], Array] | None = None
 
@@ -242,7 +249,7 @@ def gaussian_start(data: StartData, rng: Any) -> Iterator[Start]:
 
 def random_start(data: StartData, rng: Any) -> Iterator[Start]:
     """Fit experts to random small subsets, or centres to random rows, in turn."""
-    draws = _weighted_draws(data, rng)
+    draws = weighted_draws(data, rng)
     turn = 0
     while True:
         if turn % 2 == 0 and not data.classes:
@@ -252,7 +259,7 @@ def random_start(data: StartData, rng: Any) -> Iterator[Start]:
         turn += 1
 
 
-def _weighted_draws(data: StartData, rng: Any) -> Draws:
+def weighted_draws(data: StartData, rng: Any) -> Draws:
     """Return a function that draws rows by weight in an order set by content."""
     points = np.hstack([data.gate_X, data.expert_X, data.target])
     key = points @ rng.standard_normal(points.shape[1])
@@ -269,7 +276,7 @@ def _weighted_draws(data: StartData, rng: Any) -> Draws:
 
 def _subset_resp(data: StartData, draws: Draws) -> Array:
     """Assign rows to the best of K regressions on a few random rows each."""
-    error = np.stack([_subset_error(data, draws) for _ in range(data.n_experts)])
+    error = np.stack([subset_error(data, draws) for _ in range(data.n_experts)])
     return soften(error.argmin(axis=0), data.n_experts, 0.9)
 
 
@@ -281,36 +288,7 @@ def _centre_resp(data: StartData, draws: Draws) -> Array:
     return soften(distance.argmin(axis=0), data.n_experts, 0.9)
 
 
-def swaps(data: StartData, resp: Array, rng: Any) -> Iterator[Start]:
-    """Yield starts that take one expert out of a fit and put it elsewhere.
-
-    The rows of a random expert go to the others; its place is taken by a
-    regression on a few random rows (or a centre at a random row), which gets the
-    rows that it explains better than average.
-    """
-    draws = _weighted_draws(data, rng)
-    turn = 0
-    while True:
-        victim = int(rng.randint(data.n_experts))
-        victim = victim if data.free is None else data.free[victim]
-        moved = np.array(resp)
-        moved[victim] = 0.0
-        moved += 1e-12
-        moved[victim] = 0.0
-        moved /= moved.sum(axis=0)
-        subsets = turn % 2 == 0 and not data.classes
-        error = _subset_error(data, draws) if subsets else _centre_error(data, draws)
-        share = 1.0 / data.n_experts if turn % 4 < 2 else 0.5 / data.n_experts
-        near = error <= np.quantile(
-            error, share, weights=data.weight, method="inverted_cdf"
-        )
-        moved[:, near] *= 1.0 - CONFIDENCE
-        moved[victim, near] = CONFIDENCE
-        turn += 1
-        yield Start("swap", moved)
-
-
-def _subset_error(data: StartData, draws: Draws) -> Array:
+def subset_error(data: StartData, draws: Draws) -> Array:
     """Return squared errors of one regression on a few random rows."""
     n, p = data.expert_X.shape
     rows = draws(p + 3)
@@ -321,7 +299,7 @@ def _subset_error(data: StartData, draws: Draws) -> Array:
     return np.asarray(((data.target - design @ coef) ** 2).sum(axis=1))
 
 
-def _centre_error(data: StartData, draws: Draws) -> Array:
+def centre_error(data: StartData, draws: Draws) -> Array:
     """Return squared distances from one random row, in x and y."""
     points = np.hstack([data.gate_X, data.target])
     return np.asarray(((points - points[draws(1)[0]]) ** 2).sum(axis=1))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmoe._tree import Tree
+from skmoe.em._chain_starts import chain_portfolio
 from skmoe.em._starts import (
     SHARP_GATE_STEPS,
     Start,
@@ -205,7 +206,9 @@ def tree_portfolio(
 def starts_of(
     init: str, n_init: int | None, data: StartData, rng: Any
 ) -> Iterator[Start]:
-    """Yield the starts of a flat mixture, or of a tree where the data have one."""
+    """Yield the starts of a flat mixture, of a chain, or of a tree."""
+    if data.chains is not None:
+        return chain_portfolio(init, n_init, data, data.chains, rng)
     if data.tree is None:
         return portfolio(init, n_init, data, rng)
     return tree_portfolio(init, n_init, data, data.tree, rng)

@@ -15,7 +15,12 @@ from skmoe.experts._heads import CategoricalHead, GaussianHead
 from skmoe.experts._net import float32_net
 from skmoe.likelihoods import Categorical, Gaussian
 
-__all__ = ["AdaptedExpert", "check_predictor", "wraps_classifier"]
+__all__ = [
+    "AdaptedExpert",
+    "check_no_memory",
+    "check_predictor",
+    "wraps_classifier",
+]
 
 
 def wraps_classifier(expert):
@@ -280,6 +285,19 @@ class AdaptedExpert:
             )
 
 
+def check_no_memory(estimator):
+    """Raise a TypeError if it is a mixture whose rows follow each other."""
+    last = estimator
+    while getattr(last, "steps", None):
+        last = last.steps[-1][1]
+    if getattr(last, "_in_time", False):
+        raise TypeError(
+            f"{type(last).__name__} cannot be an expert: a mixture weighs each row by "
+            "itself, and its rows follow each other. Give its experts to the outer "
+            "mixture, or use it as the outer one."
+        )
+
+
 def check_predictor(estimator):
     """Raise a TypeError unless it is an instance of a regressor or classifier."""
     if isinstance(estimator, type):
@@ -287,6 +305,7 @@ def check_predictor(estimator):
             f"An expert must be an instance, got the class {estimator.__name__}. "
             f"Write {estimator.__name__}()."
         )
+    check_no_memory(estimator)
     try:
         predictor = is_regressor(estimator) or is_classifier(estimator)
     except (AttributeError, TypeError):  # no scikit-learn estimator at all

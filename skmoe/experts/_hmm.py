@@ -264,7 +264,8 @@ class HMMExpert(AdaptedHMM, ClassifierMixin, BaseEstimator):
     def temperature_(self):
         """What log densities are divided by in addition."""
         rule = self._rule
-        return 1.0 if rule.calibration is None else 1.0 / rule.calibration.slope
+        slope = 1.0 if rule.calibration is None else rule.calibration.slope
+        return 1.0 / slope if slope != 0.0 else np.inf
 
     @property
     def n_parameters(self):
@@ -280,6 +281,11 @@ def _is_table(X, lengths):
 def _read(X, lengths, n_features):
     """Return sequences from a list of arrays, from stacked rows or from a table."""
     if lengths is not None:
+        if is_ragged(X):
+            raise ValueError(
+                "lengths are those of stacked rows, and X is a list of sequences: give "
+                "np.concatenate(X), or leave lengths out."
+            )
         X = check_array(X, input_name="X", **NUMBERS)
         return stacked_sequences(X, lengths, n_features)
     if is_ragged(X):

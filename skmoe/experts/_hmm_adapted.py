@@ -166,9 +166,10 @@ class AdaptedHMM:
         if self.cross_fit:
             lengths = self._train.sequences.lengths
             score = self._train.held_out(self._models)
+            weight = weight / unit  # whose counts say how sure a calibration may be
             if before is None:
                 rule = rule.calibrated(score, lengths, y, weight)
-            elif weight.sum() < LEAST_ROWS * unit:
+            elif weight.sum() < LEAST_ROWS:
                 rule = before
             else:
                 rule = rule.calibrated(score, lengths, y, weight, before.power)

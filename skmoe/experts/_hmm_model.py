@@ -20,6 +20,8 @@ __all__ = ["ClassModels", "Settings", "in_own_unit"]
 SHORT_PASSES = 10
 # With less weight than this, in rows, a model stays what it is.
 LEAST_MASS = 1e-8
+# The least that the log density of a step can be.
+LEAST_LOG = -1e200
 # What the logs of other states than the first guess say: not quite impossible.
 DOUBT = -5.0
 
@@ -103,7 +105,8 @@ def _log_emission(models, sequences):
     if rows.size:
         for k, model in enumerate(models):
             value[k, sequences.seen] = model._compute_log_likelihood(rows)
-    return value
+    # A step so far off that its square is infinite says nothing of the states.
+    return np.maximum(value, LEAST_LOG)
 
 
 def _guessed(label, plain, sequences, weights, settings):

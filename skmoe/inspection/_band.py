@@ -152,6 +152,7 @@ class PredictiveBandDisplay:
         subject.check_numbers(
             cls.__name__, "GateRegionDisplay and GateProfileDisplay draw those"
         )
+        subject.check_single_rows(cls.__name__)
         probe = Probe(X, subject, feature_names)
         j = probe.position(feature)
         if probe.categorical[j]:

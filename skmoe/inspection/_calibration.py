@@ -71,6 +71,7 @@ class CalibrationDisplay:
         estimator : mixture or forest of them, or Pipeline that ends in one
         X : array-like of shape (n_samples, n_features)
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Rows where it is NaN do not count.
         target : int, default=0
             The output, of several.
         random_state : int, RandomState instance or None, default=0
@@ -110,6 +111,7 @@ class CalibrationDisplay:
         law : MixtureDistribution
             What ``predict_distribution`` returns.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Rows where it is NaN do not count.
         target : int, default=0
             The output, of several.
         random_state : int, RandomState instance or None, default=0
@@ -123,7 +125,8 @@ class CalibrationDisplay:
         """
         low, high = probability_below(law, y, target)
         draw = check_random_state(random_state).uniform(size=low.size)
-        return cls(pit=low + draw * (high - low)).plot(ax=ax, **kwargs)
+        seen = ~np.isnan(response_of_output(y, target))
+        return cls(pit=(low + draw * (high - low))[seen]).plot(ax=ax, **kwargs)
 
     def plot(self, ax=None, *, kind="histogram", n_bins=None, **kwargs):
         """Draw the transforms.

@@ -69,6 +69,7 @@ class CoverageDisplay:
             Or one of `skmoe.conformal`, whose sets are then asked.
         X : array-like of shape (n_samples, n_features)
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Rows where it is NaN do not count.
         methods : {"central", "highest-density"} or list of them, default="central"
             Kinds of intervals, of a mixture.
         by : "expert", array-like of shape (n_samples,) or None, default=None
@@ -112,7 +113,7 @@ class CoverageDisplay:
             }
         else:
             groups = _grouped(by, len(law))
-        return cls(needed=needed, **groups).plot(ax=ax)
+        return cls(**_of_responses(needed, groups, y, target)).plot(ax=ax)
 
     @classmethod
     def from_predictions(cls, law, y, *, methods="central", by=None, target=0, ax=None):
@@ -123,6 +124,7 @@ class CoverageDisplay:
         law : MixtureDistribution
             What ``predict_distribution`` returns.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Rows where it is NaN do not count.
         methods : {"central", "highest-density"} or list of them, default="central"
         by : array-like of shape (n_samples,) or None, default=None
             Group of each row.
@@ -135,7 +137,8 @@ class CoverageDisplay:
         display : CoverageDisplay
         """
         needed = _needed(law, y, methods, target)
-        return cls(needed=needed, **_grouped(by, len(law))).plot(ax=ax)
+        groups = _grouped(by, len(law))
+        return cls(**_of_responses(needed, groups, y, target)).plot(ax=ax)
 
     def plot(self, ax=None):
         """Draw the coverage.
@@ -261,6 +264,15 @@ def _needed(law, y, methods, target):
             of_output = law_of_output(law, target)
             needed[method] = of_output.density_level(response_of_output(y, target))
     return needed
+
+
+def _of_responses(needed, groups, y, target):
+    """Return what is needed, and by which group, of the rows that have a response."""
+    seen = ~np.isnan(response_of_output(y, target))
+    kept = {"needed": {method: level[seen] for method, level in needed.items()}}
+    if "group" in groups:
+        kept["group"] = groups["group"][seen]
+    return groups | kept
 
 
 def _needed_by_sets(conformal, X, y):

@@ -126,6 +126,7 @@ class GateProfileDisplay:
             If there is no such column.
         """
         subject = Subject(estimator, cls.__name__)
+        subject.check_single_rows(cls.__name__)
         probe = Probe(X, subject, feature_names)
         j = probe.position(feature)
         categorical = probe.categorical[j]

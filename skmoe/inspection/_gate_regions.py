@@ -146,6 +146,7 @@ class GateRegionDisplay:
             If there are not two columns, of numbers.
         """
         subject = Subject(estimator, cls.__name__)
+        subject.check_single_rows(cls.__name__)
         probe = Probe(X, subject, feature_names)
         first, second = _two_columns(probe, features)
         positions = None

@@ -69,7 +69,8 @@ class ResponsibilityDisplay:
         kind : {"rows", "histogram"}, default="rows"
         ax : matplotlib Axes, default=None
         **beside : arrays of shape (n_samples,)
-            ``groups``, ``offset`` and ``trials``, as in ``fit``.
+            ``groups``, ``offset`` and ``trials``, as in ``fit``; of a Markov mixture
+            ``lengths``, ``groups``, ``times`` and ``previous``.
 
         Returns
         -------

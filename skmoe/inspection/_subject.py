@@ -45,9 +45,13 @@ class Subject:
         """Return rows as the mixture takes them."""
         return transformed_by(self.before, X)
 
-    def gate(self, X):
-        """Return gate probabilities of shape (n_samples, n_experts)."""
-        return to_numpy(self.mixture.gate_proba(self.rows(X)))
+    def gate(self, X, **beside):
+        """Return gate probabilities of shape (n_samples, n_experts).
+
+        Only a gate that knows the rows before asks what is said beside them.
+        """
+        told = beside if self.in_time else {}
+        return to_numpy(self.mixture.gate_proba(self.rows(X), **told))
 
     def law(self, X):
         """Return the predictive law of each row."""
@@ -60,6 +64,11 @@ class Subject:
     def class_proba(self, X):
         """Return class probabilities of shape (n_samples, n_classes)."""
         return to_numpy(self.mixture.predict_proba(self.rows(X)))
+
+    @property
+    def in_time(self):
+        """Whether rows follow each other."""
+        return getattr(self.mixture, "_in_time", False)
 
     @property
     def classifies(self):
@@ -83,6 +92,21 @@ class Subject:
             raise TypeError(
                 f"{display} draws the law of a number, and "
                 f"{type(self.mixture).__name__} predicts classes: {instead}."
+            )
+
+    def check_single_rows(self, display):
+        """Check that the law of a row does not depend on the rows before it.
+
+        Raises
+        ------
+        TypeError
+            If it does: made up rows follow no others.
+        """
+        if self.in_time and self.mixture.order:
+            raise TypeError(
+                f"{display} draws made up rows, each by itself, and in a "
+                f"{type(self.mixture).__name__} rows follow each other: RegimeDisplay "
+                "draws it in time."
             )
 
     def output_name(self, y, target):

@@ -76,7 +76,8 @@ class ExpertUsageDisplay:
         sample_weight : array-like of shape (n_samples,), default=None
         ax : matplotlib Axes, default=None
         **beside : arrays of shape (n_samples,)
-            ``groups``, ``offset`` and ``trials``, as in ``fit``.
+            ``groups``, ``offset`` and ``trials``, as in ``fit``; of a Markov mixture
+            ``lengths``, ``groups``, ``times`` and ``previous``.
 
         Returns
         -------
@@ -88,7 +89,7 @@ class ExpertUsageDisplay:
             If the estimator is no mixture of experts.
         """
         subject = Subject(estimator, cls.__name__)
-        gate = subject.gate(X)
+        gate = subject.gate(X, **beside)
         weight = check_sample_weight(to_numpy(sample_weight), gate)
         weight = weight / weight.sum()
         wins = gate.argmax(axis=1)[:, None] == np.arange(gate.shape[1])

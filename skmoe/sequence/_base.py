@@ -14,13 +14,19 @@ from skmoe._xp import to_numpy
 from skmoe.em._chain_node import ChainNode
 from skmoe.gates._constant import ConstantGate
 from skmoe.gates._markov import MarkovGate
-from skmoe.sequence._place import check_same_weight, known_states, read_chains
+from skmoe.sequence._place import (
+    check_same_weight,
+    known_states,
+    names_of,
+    read_chains,
+)
 
 __all__ = ["BaseMarkovMixture"]
 
-# Prior sequences that begin with each expert (Jeffreys' prior): a single one must not
-# rule out that others begin otherwise.
-FIRST_ROWS = 0.5
+# Rows that a default constant gate adds to each expert (Jeffreys' prior): a sequence that
+# begins with one must not rule out that others begin otherwise, nor a move that was
+# never seen that it can be made.
+ADDED_ROWS = 0.5
 
 
 class BaseMarkovMixture(FittedByEM):
@@ -61,6 +67,8 @@ class BaseMarkovMixture(FittedByEM):
         "verbose": ["verbose"],
     }
 
+    # Rows follow each other: no part of another mixture, which gives them weights.
+    _in_time = True
     # What a flat mixture can be told beside, and this one cannot.
     top_k = balance = device = checkpoint = None
     algorithm, capacity = "em", 1.25
@@ -166,6 +174,11 @@ class BaseMarkovMixture(FittedByEM):
             If an expert or a gate raises inside EM; the estimator is then left as it
             was.
         """
+        if X is None:
+            raise ValueError(
+                "X is None. For a series without inputs give a column of zeros, and "
+                "expert_features=[], gate_features=[]."
+            )
         self._time = {"lengths": lengths, "groups": groups, "times": times}
         self._time["states"] = states
         try:
@@ -184,6 +197,9 @@ class BaseMarkovMixture(FittedByEM):
             check_same_weight(weight, chains)
         size = len(self._named_experts) or self.n_experts
         chains.state = known_states(time["states"], n_rows, size)
+        # Sequences without weight are not there.
+        time["n_given"] = chains.n_sequences
+        time["names"] = names_of(time["groups"], rows.keep)
         chains = chains.take(rows.keep)
         chains.labelled = rows.labelled
         rows.units = chains
@@ -234,13 +250,13 @@ class BaseMarkovMixture(FittedByEM):
 
     def _initial(self, rng):
         if self.initial_gate is None:
-            return ConstantGate(alpha=FIRST_ROWS)
+            return ConstantGate(alpha=ADDED_ROWS)
         return self._gate(self.initial_gate, self.initial_features, rng)
 
     def _gate(self, gate, columns, rng):
         """Return a fresh gate; without inputs, the default is a constant one."""
         if gate is None and columns is not None and np.size(columns) == 0:
-            return ConstantGate()
+            return ConstantGate(alpha=ADDED_ROWS)
         return resolve_gate(gate, rng)
 
     def _some(self, columns, owner):
@@ -255,6 +271,8 @@ class BaseMarkovMixture(FittedByEM):
         found = node.passage(rows.X, rows.y, chains)
         super()._keep(rows, kind, node, report, best)
         self.final_state_proba_ = found.filtered[:, chains.last].T
+        self._sequence_names = self._time["names"]
+        self._n_given = self._time["n_given"]
 
     def _attributes_of(self, node):
         gate = node.gate

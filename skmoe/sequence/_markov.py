@@ -29,8 +29,9 @@ class MarkovMixtureOfExpertsRegressor(
     n_experts : int, default=2
         Number of clones of a single estimator.
     gate : None, gate or classifier, default=None
-        Cloned for each expert of the row before. None: `SoftmaxGate`; `ConstantGate`
-        where ``gate_features`` is an empty list.
+        Cloned for each expert of the row before. None: `SoftmaxGate`;
+        ``ConstantGate(alpha=0.5)``, which adds half a move to each, where
+        ``gate_features`` is an empty list.
     initial_gate : None, gate or classifier, default=None
         For the first row of a sequence. None: ``ConstantGate(alpha=0.5)``, half a
         sequence more that begins with each expert. ``ConstantGate()`` is maximum
@@ -47,8 +48,9 @@ class MarkovMixtureOfExpertsRegressor(
         cross-validation on time. False: a sequence begins with the initial gate. The
         argument ``previous`` of a method says it for one call.
     init : str, array or callable, default="auto"
-        As for the flat mixtures: "auto" races a portfolio of starts, which take rows as
-        if they were independent; an array holds labels or responsibilities.
+        "auto" races regressions on windows of rows, in which one expert is likely
+        alone, with the starts of the flat mixtures, whose names can be given as well;
+        an array holds labels or responsibilities.
     n_init : int or None, default=None
         Number of starts, filled up with random ones.
     max_iter : int, default=1000
@@ -80,7 +82,7 @@ class MarkovMixtureOfExpertsRegressor(
     expert_names_ : list of str
     final_state_proba_ : array of shape (n_sequences, n_experts)
         Law of the expert in the last row of each training sequence, given all of its
-        responses: where forecasts go on.
+        responses: where forecasts go on. Sequences of weight zero are not there.
     n_iter_ : int
     converged_ : bool
     objective_trace_ : array of shape (n_passes,)
@@ -137,8 +139,9 @@ class MarkovMixtureOfExpertsClassifier(
     n_experts : int, default=2
         Number of clones of a single estimator.
     gate : None, gate or classifier, default=None
-        Cloned for each expert of the row before. None: `SoftmaxGate`; `ConstantGate`
-        where ``gate_features`` is an empty list.
+        Cloned for each expert of the row before. None: `SoftmaxGate`;
+        ``ConstantGate(alpha=0.5)``, which adds half a move to each, where
+        ``gate_features`` is an empty list.
     initial_gate : None, gate or classifier, default=None
         For the first row of a sequence. None: ``ConstantGate(alpha=0.5)``, half a
         sequence more that begins with each expert. ``ConstantGate()`` is maximum
@@ -155,8 +158,9 @@ class MarkovMixtureOfExpertsClassifier(
         cross-validation on time. False: a sequence begins with the initial gate. The
         argument ``previous`` of a method says it for one call.
     init : str, array or callable, default="auto"
-        As for the flat mixtures: "auto" races a portfolio of starts, which take rows as
-        if they were independent; an array holds labels or responsibilities.
+        "auto" races regressions on windows of rows, in which one expert is likely
+        alone, with the starts of the flat mixtures, whose names can be given as well;
+        an array holds labels or responsibilities.
     n_init : int or None, default=None
         Number of starts, filled up with random ones.
     max_iter : int, default=1000
@@ -189,7 +193,7 @@ class MarkovMixtureOfExpertsClassifier(
     expert_names_ : list of str
     final_state_proba_ : array of shape (n_sequences, n_experts)
         Law of the expert in the last row of each training sequence, given all of its
-        responses: where forecasts go on.
+        responses: where forecasts go on. Sequences of weight zero are not there.
     n_iter_ : int
     converged_ : bool
     objective_trace_ : array of shape (n_passes,)

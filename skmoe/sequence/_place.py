@@ -6,7 +6,13 @@ from skmoe._xp import to_numpy
 from skmoe.em._chains import Chains
 from skmoe.em._units import group_codes
 
-__all__ = ["check_same_weight", "known_states", "read_chains", "read_previous"]
+__all__ = [
+    "check_same_weight",
+    "known_states",
+    "names_of",
+    "read_chains",
+    "read_previous",
+]
 
 
 def read_chains(X, n_rows, lengths=None, groups=None, times=None):
@@ -43,6 +49,13 @@ def read_chains(X, n_rows, lengths=None, groups=None, times=None):
     if times is not None:
         _check_times(times, chains)
     return chains
+
+
+def names_of(groups, rows=slice(None)):
+    """Return the names of some rows' sequences as they begin; None without groups."""
+    if groups is None:
+        return None
+    return list(dict.fromkeys(np.asarray(to_numpy(groups))[rows].tolist()))
 
 
 def _checked_lengths(lengths, n_rows):
@@ -134,7 +147,8 @@ def read_previous(previous, n_sequences, n_experts):
     if previous is None:
         return None
     given = np.asarray(to_numpy(previous), dtype=float)
-    law = np.broadcast_to(given, (n_sequences, n_experts)) if given.ndim == 1 else given
+    shared = given.shape == (n_experts,)
+    law = np.broadcast_to(given, (n_sequences, n_experts)) if shared else given
     fits = law.shape == (n_sequences, n_experts)
     if not fits or (law < 0).any() or not np.allclose(law.sum(axis=1), 1.0):
         raise ValueError(

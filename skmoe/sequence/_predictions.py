@@ -4,7 +4,6 @@ import numpy as np
 from sklearn.metrics import accuracy_score, r2_score
 
 from skmoe._predictions import Classification, Regression, votes
-from skmoe._xp import to_numpy
 
 __all__ = ["ClassificationChain", "RegressionChain"]
 
@@ -96,6 +95,7 @@ class RegressionChain(Regression):
         ----------
         X : array-like of shape (n_samples, n_features)
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Rows without a response do not count.
         sample_weight : array-like of shape (n_samples,), default=None
         lengths, groups, times, previous : array-like, default=None
             Which rows follow each other; see ``filter``.
@@ -106,7 +106,8 @@ class RegressionChain(Regression):
         """
         where = {"lengths": lengths, "groups": groups, "times": times}
         predicted = self.predict(X, previous=previous, **where)
-        return r2_score(to_numpy(y), predicted, sample_weight=to_numpy(sample_weight))
+        y, predicted, weight = self._seen(y, predicted, sample_weight)
+        return r2_score(y, predicted, sample_weight=weight)
 
 
 class ClassificationChain(Classification):
@@ -192,6 +193,7 @@ class ClassificationChain(Classification):
         ----------
         X : array-like of shape (n_samples, n_features)
         y : array-like of shape (n_samples,)
+            Rows without a response do not count.
         sample_weight : array-like of shape (n_samples,), default=None
         lengths, groups, times, previous : array-like, default=None
             Which rows follow each other; see ``filter``.
@@ -202,5 +204,5 @@ class ClassificationChain(Classification):
         """
         where = {"lengths": lengths, "groups": groups, "times": times}
         predicted = self.predict(X, previous=previous, **where)
-        weight = to_numpy(sample_weight)
-        return accuracy_score(to_numpy(y), predicted, sample_weight=weight)
+        y, predicted, weight = self._seen(y, predicted, sample_weight)
+        return accuracy_score(y, predicted, sample_weight=weight)

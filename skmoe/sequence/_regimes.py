@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.utils.metadata_routing import MetadataRequest
+from sklearn.utils.validation import check_is_fitted
 
+from skmoe._unwrapped import transformed_by, unwrapped
 from skmoe._wording import expert_lines, noise_of, number, percent, target_labels
 from skmoe._xp import to_numpy
 from skmoe.em._build import innermost_expert
@@ -16,10 +19,12 @@ def one_step_log_score(estimator, X, y, **where):
     """Return the mean log density of each response, given those before it.
 
     A scorer, for ``scoring=`` of cross-validation and searches; greater is better.
+    With metadata routing on, it takes the ``groups`` and ``times`` that those are
+    given.
 
     Parameters
     ----------
-    estimator : fitted Markov mixture, or a Pipeline that ends in one
+    estimator : fitted Markov mixture, a Pipeline that ends in one, or a search
     X : array-like of shape (n_samples, n_features)
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
     **where : dict
@@ -29,13 +34,35 @@ def one_step_log_score(estimator, X, y, **where):
     -------
     score : float
         In nats a row that has a response.
+
+    Raises
+    ------
+    TypeError
+        If the estimator is no Markov mixture.
+    ValueError
+        If no row has a response.
     """
-    if hasattr(estimator, "steps"):
-        X, estimator = estimator[:-1].transform(X), estimator[-1]
-    rows = estimator.read_rows(X, y, **where)
-    log_prob = estimator.node_.passage(*rows).log_prob
+    before, model = unwrapped(estimator)
+    if not hasattr(model, "read_rows"):
+        raise TypeError(
+            f"one_step_log_score is of Markov mixtures of experts, got {estimator!r}. "
+            "For others there is skmoe.metrics.get_scorer('log_score')."
+        )
+    rows = model.read_rows(transformed_by(before, X), y, **where)
+    log_prob = model.node_.passage(*rows).log_prob
     seen = rows.chains.labelled
-    return float(log_prob.mean() if seen is None else log_prob[seen].mean())
+    if seen is None:
+        return float(log_prob.mean())
+    if not seen.any():
+        raise ValueError("no row of y has a response to score.")
+    return float(log_prob[seen].mean())
+
+
+# Sequences that were told apart in the fit must not be strung together in the score.
+_REQUEST = MetadataRequest(owner="one_step_log_score")
+for _name in ("groups", "times"):
+    _REQUEST.score.add_request(param=_name, alias=True)
+vars(one_step_log_score)["get_metadata_routing"] = lambda: _REQUEST
 
 
 @dataclass(eq=False)
@@ -198,6 +225,7 @@ class RegimeReader:
         ValueError
             If there are neither.
         """
+        check_is_fitted(self, "node_")
         if X is not None and y is not None:
             return self.read_rows(to_numpy(X), y, **where)
         rows = getattr(self, "_training_rows", None)

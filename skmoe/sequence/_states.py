@@ -13,7 +13,7 @@ from skmoe._xp import to_numpy
 from skmoe.em._chain_scan import log_sum
 from skmoe.em._chains import Chains
 from skmoe.em._law import law_given
-from skmoe.sequence._place import read_chains, read_previous
+from skmoe.sequence._place import names_of, read_chains, read_previous
 
 __all__ = ["Rows", "StateReader"]
 
@@ -238,21 +238,39 @@ class StateReader(FittedMixture):
         checked = self._check_new(to_numpy(X), method)
         chains = read_chains(X, checked.shape[0], lengths, groups, times)
         if previous is None and self.continues:
-            previous = self._last_law(chains)
+            previous = self._last_law(chains, groups)
         size = (chains.n_sequences, len(self.experts_))
         chains.previous = read_previous(previous, *size)
         if y is not None:
             y, chains.labelled = self._partly(checked, y)
         return Rows(checked, y, chains)
 
-    def _last_law(self, chains):
-        """Return the law at the end of the training sequences, to go on from."""
-        last = self.final_state_proba_
-        if len(last) not in (1, chains.n_sequences):
+    def _last_law(self, chains, groups):
+        """Return the law at the end of the training sequences, to go on from.
+
+        Raises
+        ------
+        ValueError
+            If it is not known which sequence goes on from which.
+        """
+        last, names = self.final_state_proba_, self._sequence_names
+        if groups is not None and names is not None:
+            places = {name: k for k, name in enumerate(names)}
+            given = names_of(groups)
+            if new := [name for name in given if name not in places]:
+                raise ValueError(
+                    f"continues=True: no training sequence was named {new[0]!r}: say "
+                    "with previous= where each goes on."
+                )
+            return last[[places[name] for name in given]]
+        n_light = self._n_given - len(last)
+        several = chains.n_sequences > 1
+        if len(last) not in (1, chains.n_sequences) or (n_light and several):
+            light = f" ({n_light} more had no weight)" if n_light else ""
             raise ValueError(
-                f"continues=True: the model was fitted to {len(last)} sequences, and "
-                f"{chains.n_sequences} are given: say with previous= where each goes "
-                "on."
+                f"continues=True: the model was fitted to {len(last)} "
+                f"sequences{light}, and {chains.n_sequences} are given: say with "
+                "previous= where each goes on."
             )
         return last if len(last) == chains.n_sequences else last[0]
 
@@ -261,9 +279,7 @@ class StateReader(FittedMixture):
         y = np.asarray(to_numpy(y))
         if y.shape[:1] != X.shape[:1]:
             return self._check_response(X, y), None  # raises
-        missing = gaps(y).reshape(len(y), -1).any(axis=1)
-        if self.unlabelled is not None:
-            missing |= (y == self.unlabelled).reshape(len(y), -1).any(axis=1)
+        missing = self._missing(y)
         if not missing.any():
             return self._check_response(X, y), None
         if missing.all():
@@ -278,6 +294,22 @@ class StateReader(FittedMixture):
         filled = np.repeat(known[:1], len(y), axis=0)
         filled[~missing] = known
         return filled, ~missing
+
+    def _missing(self, y):
+        """Return which rows have no response, in full."""
+        missing = gaps(y).reshape(len(y), -1).any(axis=1)
+        if self.unlabelled is not None:
+            missing |= (y == self.unlabelled).reshape(len(y), -1).any(axis=1)
+        return missing
+
+    def _seen(self, y, predicted, weight):
+        """Return responses, predictions and weights of the rows with a response."""
+        y, weight = np.asarray(to_numpy(y)), to_numpy(weight)
+        seen = ~self._missing(y)
+        if seen.all() or len(seen) != len(predicted):
+            return y, predicted, weight
+        y = np.array(y[seen].tolist()) if y.dtype.kind == "O" else y[seen]
+        return y, predicted[seen], None if weight is None else np.asarray(weight)[seen]
 
     def _passage(self, rows):
         return self.node_.passage(*rows)

@@ -15,6 +15,7 @@ from skmoe import HierarchicalMixtureForestRegressor
 from skmoe.conformal._models import check_mixture, checked_rows, fitted, law_of
 from tests._quick import classifier, regressor
 from tests.conformal.problems import mixture, two_regimes
+from tests.sequence.regimes import regressor as in_time
 
 X, Y = two_regimes(80)
 
@@ -46,6 +47,13 @@ def test_mixtures_are_let_in(model):
 def test_others_are_not(model):
     with pytest.raises(TypeError, match=r"must be a mixture regressor .*MAPIE"):
         check_mixture(model)
+
+
+def test_rows_in_time_are_not_exchangeable():
+    message = "MarkovMixtureOfExpertsRegressor takes rows as they follow .* one step"
+    with pytest.raises(TypeError, match=message):
+        check_mixture(make_pipeline(StandardScaler(), in_time()))
+    check_mixture(in_time(order=0))
 
 
 def test_a_bag_of_mixtures_has_no_law():

@@ -41,6 +41,23 @@ def test_every_path(lengths, n_states, constant, rng):
     assert_allclose(best, slow["best"])
 
 
+@pytest.mark.parametrize("n_rows", [3, 90])
+def test_a_first_response_of_an_expert_that_is_ruled_out(n_rows, rng):
+    chain = [np.array(part) for part in drawn_chain(rng, 2, [n_rows, 2])[:3]]
+    initial, _, density = chain
+    # It says nothing, and the sequence goes on from what the gate says.
+    initial[:, 0] = 0.0, -np.inf
+    density[:, 0] = -np.inf
+    chains = Chains(np.repeat([0, 1], [n_rows, 2]))
+    found = passage(*chain, chains)
+    assert found.log_prob[0] == -np.inf
+    assert_allclose(found.filtered[:, 0], [1.0, 0.0])
+    density[:, 0] = 0.0
+    expected = passage(*chain, chains)
+    assert_allclose(found.smoothed, expected.smoothed)
+    assert_allclose(found.log_prob[1:], expected.log_prob[1:])
+
+
 def test_the_two_slow_ways_agree(rng):
     chain = drawn_chain(rng, 3, [4, 6])
     one, other = (sequence_by_sequence(way, *chain) for way in (enumerated, walked))

@@ -16,7 +16,8 @@ from skmoe.em._search import (
     race,
 )
 from skmoe.em._start_data import start_data
-from skmoe.em._starts import Start, portfolio, soften, swaps
+from skmoe.em._starts import Start, portfolio, soften
+from skmoe.em._swaps import swaps
 from tests.em.problems import make_node, objective, rows, soft_labels
 
 LONG = {"max_iter": 400, "tol": 1e-9, "acceleration": "auto", "exact": True}

@@ -18,9 +18,9 @@ from skmoe.em._starts import (
     random_start,
     segments_start,
     soften,
-    swaps,
     tree_start,
 )
+from skmoe.em._swaps import swaps
 from tests.em.problems import make_node, rows
 
 EVERY = {**KINDS, "kmeans_y": kmeans_y_start}

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from hmmlearn.hmm import GaussianHMM
+from numpy.testing import assert_allclose
 from scipy.stats import multivariate_normal
 
 from skmoe._ragged import Sequences, pad_sequences
@@ -229,3 +230,34 @@ def test_a_fold_that_has_all_of_a_class_leaves_nothing(rng):
     _, left = ClassModels.fit(sequences, weights, own, None).models
     np.testing.assert_array_equal(left.means_, 0.0)
     np.testing.assert_array_equal(left._covars_, 1.0)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+@pytest.mark.parametrize("scale", [1e160, 1e250])
+def test_a_step_whose_square_overflows_says_nothing(rng, scale):
+    X, y = two_classes(20, rng)
+    model = HMMExpert(2).fit(X, y)
+    proba = model.predict_proba([X[0] * scale, X[0]])
+    assert_allclose(proba.sum(axis=1), 1.0)
+    assert_allclose(proba[1], model.predict_proba(X[:1])[0])
+
+
+@pytest.mark.parametrize("unit", [0.5, 1e-3])
+def test_weights_that_sum_to_one_leave_a_calibration_as_it_is(rng, unit):
+    X, y = two_classes(40, rng)
+    whole = HMMExpert(2).fit(X, y)
+    light = HMMExpert(2).fit(X, y, np.full(40, unit))
+    assert abs(whole.predict_proba(X) - 0.5).max() > 0.3
+    assert_allclose(light.predict_proba(X), whole.predict_proba(X), atol=1e-3)
+    assert_allclose(light.temperature_, whole.temperature_, rtol=1e-2)
+
+
+def test_some_of_an_array_of_sequences(rng):
+    X = np.empty(30, dtype=object)
+    X[:] = [rng.normal(3.0 * (i % 2), size=5 + i % 3) for i in range(30)]
+    model = HMMExpert(2).fit(X, np.arange(30) % 2)
+    proba = model.predict_proba(X)
+    assert_allclose(model.predict_proba(X[:1]), proba[:1])
+    assert_allclose(model.predict_proba(X[::3]), proba[::3])
+    with pytest.raises(ValueError, match="lengths are those of stacked rows"):
+        model.predict(X, lengths=[len(one) for one in X])

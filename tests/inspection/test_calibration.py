@@ -160,3 +160,13 @@ def test_unknown_kind():
 def test_a_response_for_each_row():
     with pytest.raises(ValueError, match=r"y must be of shape \(3,\), got \(2,\)"):
         draw(normal(np.zeros(3)), [0.0, 1.0])
+
+
+def test_rows_without_a_response_do_not_count(flat, plane):
+    X, y = plane
+    law, some = flat.predict_distribution(X), y.copy()
+    some[::3] = np.nan
+    seen = np.isfinite(some)
+    assert_allclose(draw(law, some).pit, draw(law, y).pit[seen])
+    from_model = CalibrationDisplay.from_estimator(flat, X, some)
+    assert_allclose(from_model.pit, draw(law, some).pit)

@@ -182,3 +182,17 @@ def test_bad_levels(flat, plane):
     display = CoverageDisplay.from_estimator(flat, *plane)
     with pytest.raises(ValueError, match="levels must lie between 0 and 1, got 90"):
         display.frame([90])
+
+
+@pytest.mark.parametrize("by", [None, "label", "expert"])
+def test_rows_without_a_response_do_not_count(branches, by):
+    X, y, model = branches
+    by = np.arange(300) % 2 if by == "label" else by
+    some = y.copy()
+    some[::3] = np.nan
+    of = CoverageDisplay.from_estimator
+    every, found = (of(model, X, r, methods=METHODS, by=by) for r in (y, some))
+    for method in METHODS:
+        assert_allclose(found.needed[method], every.needed[method][np.isfinite(some)])
+    if by is not None:
+        assert_allclose(found.group, every.group[np.isfinite(some)])

@@ -10,8 +10,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skmoe import HierarchicalMixtureForestRegressor
+from skmoe.inspection import (
+    ExpertUsageDisplay,
+    GateProfileDisplay,
+    GateRegionDisplay,
+    PredictiveBandDisplay,
+)
 from skmoe.inspection._subject import Subject
 from tests._quick import regressor
+from tests.sequence.regimes import regressor as in_time
 
 
 def test_a_mixture_alone(flat, plane):
@@ -54,6 +61,25 @@ def test_classes(sorter, classes):
     assert_allclose(subject.class_proba(X), sorter.predict_proba(X))
     with pytest.raises(TypeError, match=r"Some draws the law of a number, .* see that"):
         subject.check_numbers("Some", "see that")
+
+
+def test_made_up_rows_follow_no_others(plane):
+    X, y = plane
+    late = in_time().fit(X, y)
+    for draw in (GateProfileDisplay, GateRegionDisplay, PredictiveBandDisplay):
+        with pytest.raises(TypeError, match=f"{draw.__name__} draws made up rows"):
+            draw.from_estimator(late, X)
+        draw.from_estimator(in_time(order=0).fit(X, y), X)
+
+
+def test_a_gate_in_time_is_told_of_sequences(plane):
+    X, y = plane
+    where = {"lengths": [80, 120]}
+    model = in_time().fit(X, y, **where)
+    found = ExpertUsageDisplay.from_estimator(model, X, y, **where)
+    assert_allclose(found.gate, model.gate_proba(X, **where).mean(axis=0))
+    assert_allclose(found.resp, model.smooth(X, y, **where).mean(axis=0))
+    assert abs(found.gate - model.gate_proba(X).mean(axis=0)).max() > 1e-6
 
 
 def test_names_of_outputs(flat, several):

@@ -9,10 +9,13 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import Ridge
+from sklearn.metrics import r2_score
 from sklearn.model_selection import GroupKFold, cross_validate
+from sklearn.pipeline import make_pipeline
 
+from skmoe import MixtureOfExpertsClassifier, MixtureOfExpertsRegressor
 from skmoe.exceptions import CollapsedExpertWarning, ExpertError
-from skmoe.experts import LinearExpert
+from skmoe.experts import EstimatorExpert, LinearExpert
 from skmoe.gates import ConstantGate, SoftmaxGate
 from skmoe.sequence import (
     MarkovMixtureOfExpertsClassifier,
@@ -216,6 +219,22 @@ def test_groups_are_routed(series):
         assert_allclose(score, expected)
 
 
+def test_score_without_rows_that_lack_a_response(series):
+    X, y, _ = series
+    weight = np.linspace(1.0, 2.0, 200)
+    lacking, seen = y.copy(), np.arange(200) % 3 > 0
+    lacking[~seen] = np.nan
+    model = regressor().fit(X, lacking)
+    expected = r2_score(y[seen], model.predict(X)[seen])
+    assert_allclose(model.score(X, lacking), expected)
+    expected = r2_score(y[seen], model.predict(X)[seen], sample_weight=weight[seen])
+    assert_allclose(model.score(X, lacking, weight), expected)
+    label = np.where(seen, np.where(y > 0, "up", "down"), None)
+    model = classifier().fit(X, label)
+    expected = np.mean(model.predict(X)[seen] == label[seen])
+    assert_allclose(model.score(X, label), expected)
+
+
 def test_score_is_that_of_the_prediction_without_the_past(series):
     X, y, _ = series
     model = regressor().fit(X, y, lengths=[80, 120])
@@ -311,6 +330,17 @@ def test_a_single_row():
     assert model.decode(X[:1], y[:1]).shape == (1,)
 
 
+@pytest.mark.parametrize("wrap", [lambda one: one, make_pipeline, EstimatorExpert])
+def test_a_mixture_in_time_is_no_expert(series, wrap):
+    X, y, _ = series
+    for mixture in (regressor, MixtureOfExpertsRegressor):
+        for experts in (wrap(regressor(order=0)), [("a", wrap(regressor()))]):
+            with pytest.raises((TypeError, ExpertError), match="cannot be an expert"):
+                mixture(experts).fit(X, y)
+    with pytest.raises(TypeError, match="Classifier cannot be an expert: a mixture"):
+        MixtureOfExpertsClassifier(classifier()).fit(X, y > 0)
+
+
 def test_transition_gates(series):
     X, y, _ = series
     model = regressor(gate=SoftmaxGate(alpha=0.5)).fit(X, y)
@@ -326,3 +356,12 @@ def test_transition_gates(series):
     proba = blind.transition_proba(X)
     assert_allclose(proba[:, 0], proba[:, 1])
     assert_allclose(proba[:, 0], blind.gate_proba(X))
+
+
+def test_without_inputs(series):
+    _, y, _ = series
+    with pytest.raises(ValueError, match="give a column of zeros"):
+        regressor().fit(None, y)
+    model = regressor(expert_features=[], gate_features=[])
+    model.fit(np.zeros((200, 1)), y)
+    assert model.smooth(np.zeros((200, 1)), y).shape == (200, 2)

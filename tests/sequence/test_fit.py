@@ -9,6 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import SplineTransformer
 
 from skmoe import MixtureOfExpertsClassifier, MixtureOfExpertsRegressor
+from skmoe.em import _ridge
 from skmoe.em._chains import Chains
 from skmoe.exceptions import CollapsedExpertWarning
 from skmoe.experts import LinearExpert, LogisticExpert, UniformExpert
@@ -347,3 +348,30 @@ def test_known_states_keep_their_experts(rng):
         model = regressor(n_experts=3).fit(X, y, states=states)
     assert len(model.experts_) == 3
     assert np.mean(model.decode(X, y) == state) > 0.9
+
+
+@pytest.mark.parametrize("most", [40, 4000])
+def test_a_ridge_is_chosen_by_responses_that_are_there(most, monkeypatch):
+    X, y, state = switching(np.random.default_rng(0), 100)
+    y = np.where(np.arange(100) % 3 == 0, np.nan, (y > 0) ^ (state == 1))
+    y[:45] = np.nan
+    seen, plain = [], _ridge.strongest
+
+    def spied(score, weight):
+        seen.append(score)
+        return plain(score, weight)
+
+    monkeypatch.setattr(_ridge, "MAX_ROWS", most)
+    monkeypatch.setattr(_ridge, "strongest", spied)
+    classifier(tol=1e-3).fit(X, y)
+    (score,) = seen
+    rows = slice(46, 86) if most == 40 else slice(0, 100)  # from the first response
+    assert_array_equal(np.isnan(score), np.tile(np.isnan(y[rows]), (len(score), 1)))
+
+
+def test_a_ridge_of_two_responses():
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    labels = np.full(60, np.nan)
+    labels[[30, 31]] = 0, 1
+    model = classifier(tol=1e-3).fit(X, labels)
+    assert np.isfinite(model.smooth(X, labels)).all()

@@ -5,6 +5,7 @@ import pandas as pd
 import polars as pl
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.exceptions import NotFittedError
 
 from skmoe.gates import ConstantGate
 from tests.sequence.regimes import classifier, regressor, switching
@@ -145,6 +146,19 @@ def test_nothing_to_know_of_the_future(series):
         model.forecast()
 
 
+def test_columns_that_no_part_sees_need_not_be_known(series):
+    X, y, _ = series
+    table = pd.DataFrame(
+        {"a": X[:, 0], "b": pd.Categorical(list("uv") * (len(y) // 2))}
+    )
+    table.loc[3, "a"] = np.nan
+    alone = regressor(gate_features=[], expert_features=[])
+    expected = alone.fit(X, y).forecast(n_steps=4, random_state=0)
+    found = alone.fit(table, y).forecast(n_steps=4, random_state=0)
+    assert_allclose(found.mean, expected.mean)
+    assert_allclose(found.paths, expected.paths)
+
+
 @pytest.mark.parametrize(
     "options", [{}, {"gate": ConstantGate()}, {"expert_features": []}]
 )
@@ -155,7 +169,50 @@ def test_inputs_of_the_future_are_needed(options, series):
         model.forecast(n_steps=3)
 
 
-@pytest.mark.parametrize("n_steps", [0, 7, -1])
+def test_a_feedback_makes_all_inputs(series):
+    X, y, _ = series
+    model, seen = regressor().fit(X, y), []
+
+    def rows(x, so_far):
+        seen.append(x)
+        return np.full((len(so_far), 2), 0.1 * so_far.shape[1])
+
+    found = model.forecast(n_steps=5, feedback=rows, n_paths=9, random_state=0)
+    assert seen == [None] * 5
+    same = np.repeat(0.1 * np.arange(5)[:, None], 2, axis=1)
+    plain = model.forecast(same, feedback=lambda x, y: x, n_paths=9, random_state=0)
+    assert_allclose(found.paths, plain.paths)
+    with pytest.raises(ValueError, match="give n_steps, or X_future"):
+        model.forecast(feedback=rows)
+
+
+@pytest.mark.parametrize(
+    ("made", "shape"),
+    [(np.zeros((3, 2)), "(3, 2)"), (np.zeros(4), "(4,)"), (None, "()")],
+)
+def test_a_feedback_that_makes_other_rows(made, shape, model, future):
+    message = f"feedback must return .* 4 paths, of shape (4, 2), got shape {shape}"
+    message = message.replace("(", r"\(").replace(")", r"\)")
+    with pytest.raises(ValueError, match=message):
+        model.forecast(future, feedback=lambda x, y: made, n_paths=4)
+
+
+@pytest.mark.parametrize("number", [0, -1, 2.5])
+def test_numbers_of_steps_and_paths(number, series, future):
+    X, y, _ = series
+    model = regressor(gate_features=[], expert_features=[]).fit(X, y)
+    with pytest.raises(ValueError, match=f"n_steps must be .* got {number}"):
+        model.forecast(n_steps=number)
+    with pytest.raises(ValueError, match=f"n_paths must be .* got {number}"):
+        model.forecast(future, n_paths=number)
+
+
+def test_before_the_fit(future):
+    with pytest.raises(NotFittedError, match="is not fitted yet"):
+        regressor().forecast(future)
+
+
+@pytest.mark.parametrize("n_steps", [0, 7, -1, 2.5])
 def test_steps_beyond_the_inputs(n_steps, model, future):
     with pytest.raises(ValueError, match=f"from 1 to the 6 rows .* got {n_steps}"):
         model.forecast(future, n_steps)
@@ -229,3 +286,9 @@ def test_classes(series, future):
     assert_allclose(share, found.mean[:, 1], atol=0.04)
     back = model.forecast(future, feedback=lambda x, y: x, n_paths=4000, random_state=0)
     assert_allclose(back.mean, found.mean, atol=0.04)
+    for law in (found, back):
+        assert list(law.classes) == ["down", "up"]
+        with pytest.raises(ValueError, match="classes have no quantiles"):
+            law.interval()
+        with pytest.raises(ValueError, match="classes have no standard deviation"):
+            _ = law.std

@@ -178,6 +178,42 @@ def test_continues_does_not_know_which_of_several():
         model.predict(X[:4])
 
 
+def test_continues_knows_sequences_by_their_names():
+    X, y, state = switching(np.random.default_rng(0), 90)
+    # The two end in different regimes.
+    end = np.flatnonzero(state != state[-1])[-1]
+    groups = np.where(np.arange(90) > end, "b", "a")
+    model = regressor(continues=True).fit(X, y, groups=groups)
+    first, second = model.final_state_proba_
+    assert abs(first - second).max() > 0.9
+    # The other one comes first, or is there alone.
+    found = model.predict(X[:4], y[:4], groups=["b", "a", "b", "a"])
+    given = {"groups": ["b", "a", "b", "a"], "previous": [second, first]}
+    assert_array_equal(found, model.predict(X[:4], y[:4], **given))
+    assert_array_equal(
+        model.predict(X[:2], groups=["b", "b"]), model.predict(X[:2], previous=second)
+    )
+    with pytest.raises(ValueError, match="no training sequence was named 'c'"):
+        model.predict(X[:2], groups=["a", "c"])
+
+
+def test_continues_does_not_know_of_a_sequence_without_weight():
+    X, y, _ = switching(np.random.default_rng(0), 90)
+    lengths = {"lengths": [40, 50]}
+    weight = np.repeat([1.0, 0.0], lengths["lengths"])
+    model = regressor(continues=True).fit(X, y, weight, **lengths)
+    with pytest.raises(
+        ValueError, match=r"to 1 sequences \(1 more had no w.*and 2 are given"
+    ):
+        model.predict(X, **lengths)
+    groups = np.repeat(["a", "b"], lengths["lengths"])
+    model = regressor(continues=True).fit(X, y, weight, groups=groups)
+    found = model.predict(X[:3], groups=["a"] * 3)
+    assert_array_equal(found, model.predict(X[:3], previous=model.final_state_proba_))
+    with pytest.raises(ValueError, match="no training sequence was named 'b'"):
+        model.predict(X, groups=groups)
+
+
 def test_without_a_past_rows_are_independent(series):
     X, y, _ = switching(np.random.default_rng(0), 90)
     model = regressor(order=0).fit(X, y)

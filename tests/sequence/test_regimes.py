@@ -6,10 +6,12 @@ import pickle
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from sklearn.model_selection import GridSearchCV, TimeSeriesSplit
+from sklearn import config_context
+from sklearn.model_selection import GridSearchCV, GroupKFold, TimeSeriesSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from skmoe import MixtureOfExpertsRegressor
 from skmoe.em._chains import Chains
 from skmoe.experts import LinearExpert
 from skmoe.gates import ConstantGate
@@ -128,6 +130,26 @@ def test_the_score_one_step_ahead(series):
     assert_allclose(one_step_log_score(pipe, X, y), expected)
 
 
+def test_the_score_of_sequences_in_folds(series):
+    X, y, _ = series
+    groups = np.arange(200) % 4  # interleaved
+    with config_context(enable_metadata_routing=True):
+        search = GridSearchCV(
+            make_pipeline(StandardScaler(), regressor().set_fit_request(groups=True)),
+            {"markovmixtureofexpertsregressor__n_experts": [2]},
+            scoring=one_step_log_score,
+            cv=GroupKFold(2),
+        ).fit(X, y, groups=groups)
+    train, test = next(iter(GroupKFold(2).split(X, y, groups)))
+    pipe = make_pipeline(StandardScaler(), regressor())
+    pipe.fit(X[train], y[train], markovmixtureofexpertsregressor__groups=groups[train])
+    expected = one_step_log_score(pipe, X[test], y[test], groups=groups[test])
+    assert abs(expected - one_step_log_score(pipe, X[test], y[test])) > 1e-3
+    assert_allclose(search.cv_results_["split0_test_score"], [expected])
+    best = search.best_estimator_
+    assert one_step_log_score(search, X, y) == one_step_log_score(best, X, y)
+
+
 def test_the_number_of_regimes_by_later_rows(series):
     X, y, _ = series
     search = GridSearchCV(
@@ -144,3 +166,12 @@ def test_the_number_of_regimes_by_later_rows(series):
     last = first[-1].filter(first[:-1].transform(X[train]), y[train])[-1]
     ahead = first[-1].log_prob(first[:-1].transform(X[test]), y[test], previous=last)
     assert_allclose(score, ahead.mean())
+
+
+def test_a_score_that_there_is_not(series):
+    X, y, _ = series
+    flat = MixtureOfExpertsRegressor(n_init=1, n_experts=2).fit(X, y)
+    with pytest.raises(TypeError, match=r"of Markov mixtures .* got MixtureOf.*log_sc"):
+        one_step_log_score(flat, X, y)
+    with pytest.raises(ValueError, match="no row of y has a response to score"):
+        one_step_log_score(regressor().fit(X, y), X, np.full(len(y), np.nan))
