@@ -14,6 +14,7 @@ from skmoe._columns import ColumnPlan, check_seen
 from skmoe._foreign_rows import check_rows, check_weights, has_gaps
 from skmoe._gaps import gaps
 from skmoe._placement import anchor_of, fit_obstacle, placed, rows_obstacle
+from skmoe._ragged import is_ragged
 from skmoe._seen import check_given, check_known
 from skmoe._sklearn import check_sample_weight
 from skmoe._xp import is_foreign, namespace, to_numpy
@@ -150,6 +151,11 @@ def _read_rows(model, X, y, sample_weight, beside, anchor):
     """Return rows read in NumPy."""
     groups, offset, trials = (beside[name] for name in ("groups", "offset", "trials"))
     X, y, sample_weight = to_numpy(X), to_numpy(y), to_numpy(sample_weight)
+    if _reads_steps(model.experts) and is_ragged(X):
+        raise ValueError(
+            "X is a list of sequences, and a mixture takes a table: give "
+            "skmoe.sequence.pad_sequences(X), beside columns for the gate."
+        )
     coder, X, y, weight = learn_table(model, X, y, sample_weight)
     names = getattr(model, "feature_names_in_", None)
     check_finite(coder.numbers(X), names, get_tags(model).input_tags.allow_nan)

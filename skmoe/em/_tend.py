@@ -88,7 +88,7 @@ def tend(
     )
     if named or dead.size == len(node.experts):
         warnings.warn(
-            f"{report}; they are kept, since they have names.",
+            f"{report}; they are kept, since they have names or known rows.",
             CollapsedExpertWarning,
             stacklevel=5,
         )

@@ -23,9 +23,9 @@ from skmoe.sequence._place import (
 
 __all__ = ["BaseMarkovMixture"]
 
-# Rows that a default constant gate adds to each expert (Jeffreys' prior): a sequence that
-# begins with one must not rule out that others begin otherwise, nor a move that was
-# never seen that it can be made.
+# Rows that a default constant gate adds to each expert (Jeffreys' prior): that a
+# sequence begins with one must not rule out that others begin otherwise, nor a move
+# that was never seen be ruled out.
 ADDED_ROWS = 0.5
 
 

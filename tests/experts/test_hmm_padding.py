@@ -40,3 +40,10 @@ def test_other_experts_still_refuse_them(rng):
     with pytest.raises(ValueError, match="missing in every row"):
         MixtureOfExpertsClassifier(LogisticExpert(), n_experts=2).fit(X, y)
     assert HMMExpert.reads_steps
+
+
+def test_a_list_of_sequences_is_no_table():
+    sequences = [np.zeros((n, 1)) for n in (3, 4, 5, 6)]
+    model = MixtureOfExpertsClassifier(HMMExpert(), n_experts=2)
+    with pytest.raises(ValueError, match=r"a mixture takes a table: give .*pad_seq"):
+        model.fit(sequences, [0, 1, 0, 1])
