@@ -147,7 +147,7 @@ def differ(node: Node) -> bool:
 
 def _settings(expert: Any) -> tuple[type, str]:
     """Return what tells kinds of experts apart; seeds do not."""
-    if hasattr(expert, "m_step_together"):
+    if getattr(expert, "counts_as_one_kind", False):
         return type(expert), ""
     plain = clone(expert)
     for name in plain.get_params():

@@ -113,12 +113,15 @@ def _scaled(
     chains: Chains,
     weight: Array,
 ) -> Passage:
-    """Return a passage by probabilities that are normalised in each row."""
+    """Return a passage by probabilities that are normalised in each row.
+
+    Uses up the log densities.
+    """
     starts, followers = chains.starts, chains.places
-    density = np.exp(log_density)
     # In first rows together: one may rule out the state that the other asks for.
     first = log_initial + log_density[:, starts]
     top = first.max(axis=0)
+    density = np.exp(log_density, out=log_density)
     density[:, starts] = np.exp(first - top)
     transition = np.exp(log_transition)
     found = sweep(SCALED, np.ones_like(first), transition, density, starts)
@@ -126,13 +129,13 @@ def _scaled(
     total = joint.sum(axis=0)
     log_prob = np.log(found.total)
     log_prob[starts] += top
-    arrived = density * found.backward
-    arrived /= found.total * total
     joint /= total
+    arrived = np.multiply(density, found.backward, out=density)
+    arrived /= total * found.total
     pairs: list[Array] | Array
     if transition.shape[-1] == 1:
-        weight = np.where(chains.follows, weight, 0.0)[1:]
-        pairs = found.forward[:, :-1] @ (arrived[:, 1:] * weight).T
+        arrived *= np.where(chains.follows, weight, 0.0)
+        pairs = found.forward[:, :-1] @ arrived[:, 1:].T
         pairs *= transition[..., 0]
     else:
         before, arrived = found.forward[:, followers - 1], arrived[:, followers]

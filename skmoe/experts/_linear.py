@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmoe._blocks import Design, blocks_of, weighted_grams
 from skmoe._sklearn import check_sample_weight
-from skmoe._xp import empty, floats, is_foreign, namespace, to_numpy, total, zeros
+from skmoe._xp import empty, floats, is_foreign, namespace, to_numpy, zeros
 from skmoe.experts._contributions import linear_contributions
 from skmoe.experts._linear_kernel import LinearKernel
 from skmoe.experts._linear_prior import LinearPrior
@@ -177,22 +177,57 @@ class LinearExpert(
 
     def m_step(self, X, y, weight):
         """Solve for coefficients and variance under the weights, exactly."""
-        kernel, p = self.kernel_, self.design_.n_columns
-        y = _rows_first(y)
-        half_grams = zeros(weight, (p * (p + 1) // 2, 1))
-        score = zeros(weight, (p, kernel.n_score_rows))
-        kernel.reset()
+        self.m_step_together([""], [self], X, y, weight[None, :])
+
+    @classmethod
+    def m_step_together(cls, names, experts, X, y, weights):
+        """Take the M-steps of `alike` experts in one pass over the rows.
+
+        Parameters
+        ----------
+        names : list of str
+        experts : list of LinearExpert
+        X, y : arrays of n_samples rows
+        weights : array of shape (n_experts, n_samples)
+        """
+        kernel, design = _stacked(experts), experts[0].design_
+        p, y = design.n_columns, _rows_first(y)
+        half_grams = zeros(weights, (p * (p + 1) // 2, len(experts)))
+        score = zeros(weights, (p, kernel.n_score_rows))
         width = half_grams.shape[0] + 4 * kernel.n_score_rows + 3 * p
         for rows in blocks_of(X, width):
-            design = self.design_.block(X, rows)
-            kernel.log_prob(design, y[:, rows])
-            gram_rows = empty(weight, (1, design.shape[1]))
-            score_rows = empty(weight, (kernel.n_score_rows, design.shape[1]))
-            kernel.fill(gram_rows, score_rows, weight[None, rows], weight[rows])
-            half_grams += weighted_grams(design, gram_rows)
-            score += design @ score_rows.T
-        kernel.take(to_numpy(half_grams), to_numpy(score), total(weight))
+            block, weight = design.block(X, rows), weights[:, rows]
+            kernel.log_prob(block, y[:, rows])
+            gram_rows = empty(weights, (len(experts), block.shape[1]))
+            score_rows = empty(weights, (kernel.n_score_rows, block.shape[1]))
+            kernel.fill(gram_rows, score_rows, weight, None)
+            half_grams += weighted_grams(block, gram_rows)
+            score += block @ score_rows.T
+        kernel.take(to_numpy(half_grams), to_numpy(score), None)
         kernel.propose()
+        for expert, own in zip(experts, kernel.split(), strict=True):
+            expert.kernel_ = own
+
+    @classmethod
+    def log_prob_together(cls, experts, X, y):
+        """Return the log densities of `alike` experts, (n_experts, n_samples)."""
+        kernel, design = _stacked(experts), experts[0].design_
+        y = _rows_first(y)
+        density = empty(y, (len(experts), X.shape[0]))
+        for rows in blocks_of(X, 4 * kernel.n_score_rows + design.n_columns):
+            density[:, rows] = kernel.log_prob(design.block(X, rows), y[:, rows])
+        return density
+
+    @classmethod
+    def alike(cls, experts):
+        """Return whether experts of the same rows differ in what they learned alone."""
+        if len(experts) == 1 or not all(type(one) is LinearExpert for one in experts):
+            return False
+        settings = [
+            (one.alpha, one.covariance, one.fit_intercept, one.variance_prior)
+            for one in experts
+        ]
+        return all(one == settings[0] for one in settings)
 
     def log_prob(self, X, y):
         """Return the log density of each row in nats, of shape (n_samples,)."""
@@ -282,6 +317,16 @@ class LinearExpert(
         """Intercept that goes with ``coef_``."""
         intercept = self.design_.to_columns(self.kernel_.coef[0])[1]
         return float(intercept[0]) if self.single_output_ else intercept
+
+
+def _stacked(experts):
+    """Return one kernel of several experts, ready for a pass."""
+    kernel = copy.copy(experts[0].kernel_)
+    kernel.n_experts = len(experts)
+    kernel.coef = np.concatenate([one.kernel_.coef for one in experts])
+    kernel.variance = np.concatenate([one.kernel_.variance for one in experts])
+    kernel.reset()
+    return kernel
 
 
 def _rows_first(y):

@@ -96,6 +96,8 @@ class TorchExpert(HeadNumbers, TorchPart):
     Loshchilov, I. and Hutter, F. (2019). Decoupled weight decay regularization. ICLR.
     """
 
+    # Whatever their sizes: any network can learn what another can.
+    counts_as_one_kind = True
     _alone = False
 
     def __init__(
