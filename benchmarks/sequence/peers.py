@@ -86,6 +86,7 @@ def quiet_fit(data, gate, passes, **changes):
     X, y, lengths, resp = data
     model = MarkovMixtureOfExpertsRegressor(
         LinearExpert(alpha=0, variance_prior=None),
+        initial_gate=ConstantGate(),
         n_experts=N_EXPERTS,
         gate=gate,
         init=resp,
