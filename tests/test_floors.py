@@ -59,7 +59,8 @@ FLOORS = {
         "gates._tree_kernel gates._descent gates._several gates._markov gates._tree "
         "gates._derivatives "
         "gates._torch gates",
-        "experts._rows experts._weights experts._calibration experts._heads "
+        "experts._kept_rows experts._variance_prior experts._rows "
+        "experts._weights experts._calibration experts._heads "
         "experts._contributions experts._fitting experts._net experts._adapted "
         "experts._known experts._special experts._glm_prior experts._families "
         "experts._count_families experts._real_families "

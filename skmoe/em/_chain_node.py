@@ -10,9 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from skmoe.em._chain_scan import log_sum
 from skmoe.em._chains import Chains
-from skmoe.em._forward_backward import Passage, best_path, independent, passage
+from skmoe.em._forward_backward import (
+    Passage,
+    best_path,
+    independent,
+    moved,
+    passage,
+)
 from skmoe.em._node import Node
 from skmoe.em._node_problem import NodeProblem, in_pass
 
@@ -64,9 +69,7 @@ class ChainNode(Node):
         rows = X[chains.first]
         if chains.previous is None or gate.initial is None:
             return np.asarray(gate.log_initial(rows))
-        with np.errstate(divide="ignore"):
-            came = np.log(chains.previous)
-        return log_sum(came[:, None] + gate.log_transition(rows), axis=0)
+        return moved(chains.previous, gate.log_transition(rows))
 
     def unseen(self, X: Any, chains: Chains) -> Array:
         """Return the law of the expert in each row where no response is known."""

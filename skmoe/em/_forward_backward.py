@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from skmoe.em._chain_scan import BEST, LOGS, SCALED, log_sum, sweep
 from skmoe.em._chains import Chains
 
-__all__ = ["Passage", "best_path", "independent", "passage"]
+__all__ = ["Passage", "best_path", "independent", "moved", "passage"]
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -170,6 +170,19 @@ def _logs(
     if log_transition.shape[-1] == 1:
         pairs = np.array([pair @ weight[followers] for pair in pairs])
     return Passage(found.total, np.exp(found.forward), np.exp(joint - total), pairs)
+
+
+def moved(law: Array, log_transition: Array) -> Array:
+    """Return log laws of the states one row on, (n_states, n_rows).
+
+    Parameters
+    ----------
+    law : array of shape (n_states, n_rows or 1)
+        Of the states of the rows before.
+    log_transition : array of shape (n_states, n_states, n_rows or 1)
+    """
+    with np.errstate(divide="ignore"):
+        return log_sum(np.log(law)[:, None] + log_transition, axis=0)
 
 
 def independent(resp: Array, chains: Chains, weight: Array, constant: bool) -> Passage:

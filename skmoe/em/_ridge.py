@@ -168,6 +168,8 @@ def _best_of_grid(
 class _Trial:
     """Rows split in two: one part to fit to, the other to score."""
 
+    kind = "kmeans"  # of the start
+
     def __init__(
         self,
         X: Any,
@@ -185,7 +187,7 @@ class _Trial:
     def start(self, trial: Node) -> Start:
         """Return the start that all trials of this split share."""
         data = start_data(trial, *self.train, self.n_classes)
-        return next(iter(starts_of("kmeans", 1, data, None)))
+        return next(iter(starts_of(self.kind, 1, data, None)))
 
     def problem(self, trial: Node) -> Any:
         """Return the problem of a node on the rows to fit to."""
@@ -200,6 +202,8 @@ class _Trial:
 class _ChainTrial(_Trial):
     """The same for rows in time: the responses to score are taken for missing."""
 
+    kind = "auto"
+
     def __init__(self, *split: Any) -> None:
         super().__init__(*split)
         self.train = self.all
@@ -210,11 +214,6 @@ class _ChainTrial(_Trial):
         if trial.units.labelled is not None:
             seen &= trial.units.labelled
         trial.units = replace(trial.units, labelled=seen)
-
-    def start(self, trial: Node) -> Start:
-        """Return the start that all trials of this split share."""
-        data = start_data(trial, *self.train, self.n_classes)
-        return next(iter(starts_of("auto", 1, data, None)))
 
     def score(self, trial: Node, problem: Any) -> Array:
         """Return the log density of each response given all that are not scored."""

@@ -1,7 +1,7 @@
 """The side of `EstimatorExpert` that the engine sees: the Expert protocol."""
 
 import numbers
-from copy import copy, deepcopy
+from copy import copy
 
 import numpy as np
 from sklearn.base import clone, is_classifier, is_regressor
@@ -12,7 +12,9 @@ from sklearn.utils.validation import check_is_fitted
 from skmoe.experts._contributions import inner_contributions, linear_inner
 from skmoe.experts._fitting import InnerFit
 from skmoe.experts._heads import CategoricalHead, GaussianHead
+from skmoe.experts._kept_rows import KeptRows
 from skmoe.experts._net import float32_net
+from skmoe.experts._variance_prior import check_variance_prior
 from skmoe.likelihoods import Categorical, Gaussian
 
 __all__ = [
@@ -28,7 +30,7 @@ def wraps_classifier(expert):
     return is_classifier(expert.estimator)
 
 
-class AdaptedExpert:
+class AdaptedExpert(KeptRows):
     """The Expert protocol for the constructor arguments of `EstimatorExpert`.
 
     The work is done by two parts: an `InnerFit` refits the estimator, a head
@@ -234,26 +236,11 @@ class AdaptedExpert:
     def __sklearn_is_fitted__(self):
         return getattr(getattr(self, "_inner", None), "model", None) is not None
 
-    def __getstate__(self):
-        state = super().__getstate__()
-        if "_train" in state:
-            state = {**state, "_train": None}
-        return state
-
     def __copy__(self):
-        # A snapshot within EM still knows the training rows; a pickle does not.
-        new = type(self).__new__(type(self))
-        new.__dict__.update(self.__dict__)
+        new = super().__copy__()
         if "_inner" in self.__dict__:
             new._inner, new._head = copy(self._inner), copy(self._head)
             new._inner.head = new._head
-        return new
-
-    def __deepcopy__(self, memo):
-        new = type(self).__new__(type(self))
-        memo[id(self)] = new
-        for key, value in self.__dict__.items():
-            new.__dict__[key] = value if key == "_train" else deepcopy(value, memo)
         return new
 
     def _check_parameters(self):
@@ -268,12 +255,7 @@ class AdaptedExpert:
                 f"EstimatorExpert: smoothing must be a number >= 0, got "
                 f"{self.smoothing!r}."
             )
-        prior = self.variance_prior
-        if prior is not None and not (np.shape(prior) == (2,) and min(prior) >= 0):
-            raise ValueError(
-                "EstimatorExpert: variance_prior must be None or two numbers >= 0, "
-                f"(rows, fraction), got {prior!r}."
-            )
+        check_variance_prior(self.variance_prior, "EstimatorExpert")
         folds = self.cross_fit
         is_count = isinstance(folds, numbers.Integral) and not isinstance(folds, bool)
         if (is_count and folds < 2) or not (

@@ -1,7 +1,6 @@
 """The Gaussian process expert."""
 
 import numbers
-from copy import deepcopy
 
 import numpy as np
 from scipy import linalg
@@ -19,6 +18,8 @@ from skmoe.experts._gp_fit import (
 )
 from skmoe.experts._gp_kernel import check_kernel, default_kernel
 from skmoe.experts._gp_rows import Scale, TrainingRows
+from skmoe.experts._kept_rows import KeptRows
+from skmoe.experts._variance_prior import check_variance_prior
 from skmoe.likelihoods import RowGaussian
 
 __all__ = ["GaussianProcessExpert"]
@@ -27,7 +28,7 @@ __all__ = ["GaussianProcessExpert"]
 LEAST_ROWS = 2.0
 
 
-class GaussianProcessExpert(RegressorMixin, BaseEstimator):
+class GaussianProcessExpert(KeptRows, RegressorMixin, BaseEstimator):
     """Gaussian process regression of weighted rows, with its own noise.
 
     ``y = c + f(x) + e`` with f a Gaussian process of some kernel, e normal with
@@ -104,6 +105,7 @@ class GaussianProcessExpert(RegressorMixin, BaseEstimator):
     """
 
     exact_m_step = False
+    _of_the_fit = ("_train", "_rows")
     # The engine gives such experts all rows, of which they know the held-out law.
     cross_fit = True
     likelihood = RowGaussian()
@@ -327,35 +329,10 @@ class GaussianProcessExpert(RegressorMixin, BaseEstimator):
                     f"GaussianProcessExpert: {name} must be an integer >= {least}, "
                     f"got {value!r}."
                 )
-        prior = self.variance_prior
-        if prior is not None and not (np.shape(prior) == (2,) and min(prior) >= 0):
-            raise ValueError(
-                "GaussianProcessExpert: variance_prior must be None or two numbers "
-                f">= 0, (rows, fraction), got {prior!r}."
-            )
-
-    # -- what must not travel ----------------------------------------------------
+        check_variance_prior(self.variance_prior, "GaussianProcessExpert")
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "_total")
-
-    def __getstate__(self):
-        # The training rows belong to a fit; predictions do not need them.
-        return {**super().__getstate__(), "_train": None, "_rows": None}
-
-    def __copy__(self):
-        # A snapshot within EM still knows the training rows; a pickle does not.
-        new = type(self).__new__(type(self))
-        new.__dict__.update(self.__dict__)
-        return new
-
-    def __deepcopy__(self, memo):
-        new = type(self).__new__(type(self))
-        memo[id(self)] = new
-        for key, value in self.__dict__.items():
-            shared = key in ("_train", "_rows")
-            new.__dict__[key] = value if shared else deepcopy(value, memo)
-        return new
 
 
 def _single(y):

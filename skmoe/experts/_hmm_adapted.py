@@ -1,6 +1,5 @@
 """The side of `HMMExpert` that the engine sees: the Expert protocol."""
 
-from copy import deepcopy
 from importlib import import_module
 from numbers import Integral, Real
 
@@ -9,7 +8,9 @@ from sklearn.utils import check_random_state
 
 from skmoe._ragged import Sequences, table_sequences
 from skmoe.experts._hmm_rows import BayesRule, TrainingSequences
+from skmoe.experts._kept_rows import KeptRows
 from skmoe.experts._rows import make_folds
+from skmoe.experts._variance_prior import check_variance_prior
 from skmoe.likelihoods import Categorical
 
 __all__ = ["AdaptedHMM", "needs_hmmlearn"]
@@ -29,10 +30,11 @@ def needs_hmmlearn():
     return import_module("skmoe.experts._hmm_model")
 
 
-class AdaptedHMM:
+class AdaptedHMM(KeptRows):
     """The Expert protocol for the constructor arguments of `HMMExpert`."""
 
     exact_m_step = False
+    _of_the_fit = ("_train", "_held_out")
     reads_steps = True  # columns that are padding, and may be NaN in every row
     likelihood = Categorical()
     dispersion = None
@@ -247,12 +249,7 @@ class AdaptedHMM:
                 raise ValueError(
                     f"HMMExpert: {name} must be one of {list(known)}, got {value!r}."
                 )
-        prior = self.variance_prior
-        if prior is not None and not (np.shape(prior) == (2,) and min(prior) >= 0):
-            raise ValueError(
-                "HMMExpert: variance_prior must be None or two numbers >= 0, (rows, "
-                f"fraction), got {prior!r}."
-            )
+        check_variance_prior(self.variance_prior, "HMMExpert")
 
     def _check_number(self, name, kind, least, wording):
         value = getattr(self, name)
@@ -261,28 +258,8 @@ class AdaptedHMM:
                 f"HMMExpert: {name} must be {wording} >= {least}, got {value!r}."
             )
 
-    # -- what must not travel ----------------------------------------------------
-
     def __sklearn_is_fitted__(self):
         return hasattr(self, "_rule")
-
-    def __getstate__(self):
-        # The training rows belong to a fit; predictions do not need them.
-        return {**super().__getstate__(), "_train": None, "_held_out": None}
-
-    def __copy__(self):
-        # A snapshot within EM still knows the training rows; a pickle does not.
-        new = type(self).__new__(type(self))
-        new.__dict__.update(self.__dict__)
-        return new
-
-    def __deepcopy__(self, memo):
-        new = type(self).__new__(type(self))
-        memo[id(self)] = new
-        for key, value in self.__dict__.items():
-            shared = key in ("_train", "_held_out")
-            new.__dict__[key] = value if shared else deepcopy(value, memo)
-        return new
 
 
 def _check_observed(sequences, weight):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from skmoe._xp import to_numpy
+from skmoe.experts._variance_prior import check_variance_prior
 from skmoe.likelihoods import Categorical, Gaussian, Poisson, StudentT
 
 __all__ = ["HeadNumbers"]
@@ -28,12 +29,7 @@ class HeadNumbers:
 
     def _check_prior(self):
         """Raise a ValueError unless variance_prior is as described."""
-        prior = self.variance_prior
-        if prior is not None and not (np.shape(prior) == (2,) and min(prior) >= 0):
-            raise ValueError(
-                "TorchExpert: variance_prior must be None or two numbers >= 0, (rows, "
-                f"fraction), got {prior!r}."
-            )
+        check_variance_prior(self.variance_prior, "TorchExpert")
 
     def _head_name(self):
         """Return the head that "auto" stands for."""

@@ -7,8 +7,8 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skmoe.em._chain_scan import log_sum
 from skmoe.em._chains import Chains
+from skmoe.em._forward_backward import moved
 from skmoe.em._law import law_given
 from skmoe.law._levels import check_level, check_levels
 from skmoe.sequence._place import read_previous
@@ -272,9 +272,7 @@ class Forecaster:
         logs = np.broadcast_to(logs, (*logs.shape[:2], n_paths))
         if states is not None:
             return logs[states, :, np.arange(n_paths)]
-        with np.errstate(divide="ignore"):
-            came = np.log(previous)
-        return log_sum(came[:, None, None] + logs, axis=0).T
+        return moved(previous[:, None], logs).T
 
     def _labels(self, drawn):
         """Return responses as the user has them: labels for codes."""

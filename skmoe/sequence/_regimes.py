@@ -159,7 +159,8 @@ class RegimeReader:
             Rows sum to 1; NaN for an expert that no row follows.
         """
         where = {"lengths": lengths, "groups": groups, "times": times}
-        return self._moves(self._judged(X, y, previous=previous, **where))
+        rows = self._judged(X, y, previous=previous, **where)
+        return _moves(self.node_.passage(*rows), rows)
 
     def dwell_times(
         self, X=None, y=None, *, lengths=None, groups=None, times=None, previous=None
@@ -180,8 +181,7 @@ class RegimeReader:
         """
         where = {"lengths": lengths, "groups": groups, "times": times}
         table = self.transition_table(X, y, previous=previous, **where)
-        with np.errstate(divide="ignore"):
-            return 1.0 / (1.0 - np.minimum(np.diag(table), 1.0))
+        return _stay(table)
 
     def summary(
         self, X=None, y=None, *, lengths=None, groups=None, times=None, previous=None
@@ -200,17 +200,12 @@ class RegimeReader:
         """
         where = {"lengths": lengths, "groups": groups, "times": times}
         rows = self._judged(X, y, previous=previous, **where)
-        table = self._moves(rows)
-        found = self.node_.passage(*rows)
-        weight = rows.weight
-        if weight is None:
-            weight = np.ones(rows.chains.n_rows)
-        with np.errstate(divide="ignore"):
-            dwell = 1.0 / (1.0 - np.minimum(np.diag(table), 1.0))
+        found, weight = self.node_.passage(*rows), rows.weights
+        table = _moves(found, rows)
         return RegimeSummary(
             names=list(self.expert_names_),
             share=found.smoothed @ weight / weight.sum(),
-            dwell=dwell,
+            dwell=_stay(table),
             now=found.filtered[:, rows.chains.last[-1]],
             transition=table,
             models=[self._model(k) for k in range(len(self.experts_))],
@@ -241,24 +236,6 @@ class RegimeReader:
             )
         return Rows(rows.X, rows.y, rows.units, rows.weight)
 
-    def _moves(self, rows):
-        """Return expected moves from each expert, as shares."""
-        found = self.node_.passage(*rows)
-        if isinstance(found.pairs, list):
-            follow, before = rows.chains.followers
-            weight = rows.weight
-            if weight is None:
-                weight = np.ones(rows.chains.n_rows)
-            if found.pairs:
-                counts = np.array([pairs @ weight[follow] for pairs in found.pairs])
-            else:  # blind to the past
-                later = found.smoothed[:, follow] * weight[follow]
-                counts = found.smoothed[:, before] @ later.T
-        else:
-            counts = found.pairs
-        total = counts.sum(axis=1, keepdims=True)
-        return np.where(total > 0.0, counts / np.where(total > 0.0, total, 1.0), np.nan)
-
     def _model(self, k):
         """Return expert k in words, on one line."""
         expert = innermost_expert(self.experts_[k])
@@ -268,3 +245,24 @@ class RegimeReader:
         if noise is not None:
             said += f", std {', '.join(number(one) for one in noise)}"
         return said
+
+
+def _stay(table):
+    """Return the expected rows in a stay, (n_experts,), from a table of moves."""
+    with np.errstate(divide="ignore"):
+        return 1.0 / (1.0 - np.minimum(np.diag(table), 1.0))
+
+
+def _moves(found, rows):
+    """Return expected moves from each expert, as shares."""
+    if isinstance(found.pairs, list):
+        follow, before = rows.chains.followers
+        weight = rows.weights[follow]
+        if found.pairs:
+            counts = np.array([pairs @ weight for pairs in found.pairs])
+        else:  # blind to the past
+            counts = found.smoothed[:, before] @ (found.smoothed[:, follow] * weight).T
+    else:
+        counts = found.pairs
+    total = counts.sum(axis=1, keepdims=True)
+    return np.where(total > 0.0, counts / np.where(total > 0.0, total, 1.0), np.nan)

@@ -10,8 +10,8 @@ from skmoe._fitted import FittedMixture
 from skmoe._gaps import gaps
 from skmoe._sklearn import check_sample_weight
 from skmoe._xp import to_numpy
-from skmoe.em._chain_scan import log_sum
 from skmoe.em._chains import Chains
+from skmoe.em._forward_backward import moved
 from skmoe.em._law import law_given
 from skmoe.sequence._place import names_of, read_chains, read_previous
 
@@ -25,6 +25,11 @@ class Rows(NamedTuple):
     y: np.ndarray | None
     chains: Chains
     weight: np.ndarray | None = None
+
+    @property
+    def weights(self):
+        """Their weights, ones where none are given."""
+        return np.ones(self.chains.n_rows) if self.weight is None else self.weight
 
 
 class StateReader(FittedMixture):
@@ -331,9 +336,7 @@ class StateReader(FittedMixture):
         log_transition = gate.log_transition(X)
         if log_transition.shape[-1] > 1:
             log_transition = log_transition[..., follow]
-        with np.errstate(divide="ignore"):
-            came = np.log(filtered[:, before])
-        out[:, follow] = log_sum(came[:, None] + log_transition, axis=0)
+        out[:, follow] = moved(filtered[:, before], log_transition)
         return out
 
     def _law(self, rows):
